@@ -1,0 +1,56 @@
+"""Package metadata; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+RUNTIME = [
+    # zvt's exact pins decide most of what follows. 4.5.64 is the newest ccxt that installs beside them.
+    "zvt==0.13.5",
+    "ccxt>=4.5.64",
+    # pkg_resources, which zvt imports, left setuptools with version 82.
+    "setuptools<82",
+    "pandas",
+    "sqlalchemy>=2.0",
+    "pyarrow>=17",
+    "adbc-driver-manager>=1.3",
+    "adbc-driver-sqlite>=1.3",
+    "orjson",
+    "aiohttp>=3.10",
+    "tenacity>=8.2",
+    "platformdirs>=3",
+    "pydantic-settings>=2.2",
+    "tomli>=2; python_version < '3.11'",
+    "click>=8.1",
+    "rich>=13",
+    "plotly>=5.13",
+    "flask",
+    "websocket-client",
+    "apscheduler",
+]
+
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+    "ruff==0.17.5",
+    "mypy==2.4.1",
+    "pandas-stubs>=2.2.3,<2.3",
+    "pre-commit>=3.7",
+]
+
+setup(
+    name="zvt-crypto",
+    version="0.1.0",
+    description="Crypto markets for zvt: record, keep complete and query candles of any exchange",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["zvt_crypto", "zvt_crypto.*"]),
+    package_data={"zvt_crypto": ["zvt_config.json", "py.typed"]},
+    install_requires=RUNTIME,
+    extras_require={"test": TEST},
+    entry_points={"console_scripts": ["zvt-crypto = zvt_crypto.cli:main"]},
+)

@@ -1,0 +1,56 @@
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from zvt_crypto.core.tables import tables
+from zvt_crypto.domain import kdata  # noqa: F401
+from zvt_crypto.store import coverage
+
+SPEC = "cryptopair_1m_kdata"
+SPAN = st.tuples(st.integers(0, 40), st.integers(1, 10)).map(lambda s: (s[0], s[0] + s[1]))
+STEP = st.one_of(
+    st.tuples(
+        st.just("add"), SPAN, st.sampled_from(["answered", "empty"]), st.sampled_from(["rest", "archive"])
+    ),
+    st.tuples(st.just("forget"), SPAN, st.just(""), st.just("")),
+)
+
+
+@pytest.fixture
+def connection(store):
+    with store.connect("binance", tables[SPEC]) as connection:
+        yield connection
+
+
+@given(st.lists(STEP, max_size=12))
+@hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_the_ledger_is_a_set_of_times(connection, steps):
+    expected = {"answered": set(), "empty": set()}
+    with connection.transaction():
+        connection.run("DELETE FROM coverage")
+        for verb, span, state, source in steps:
+            times = set(range(*span))
+            if verb == "add":
+                coverage.add(connection, 1, span, state=state, source=source)
+                expected[state] |= times
+                if state == "answered":
+                    expected["empty"] -= times
+            else:
+                coverage.forget(connection, 1, span)
+                expected = {name: known - times for name, known in expected.items()}
+    for state, times in expected.items():
+        found = coverage.covered(connection, 1, state)
+        assert {t for start, end in found for t in range(start, end)} == times
+    missing = coverage.missing(connection, 1, 0, 60, 1)
+    assert {t for start, end in missing for t in range(start, end)} == set(range(60)) - expected["answered"]
+
+
+def test_entities_do_not_share_spans(connection):
+    with connection.transaction():
+        coverage.add(connection, 1, (0, 10))
+        coverage.add(connection, 2, (5, 20))
+    assert coverage.covered(connection, 1) == [(0, 10)]
+    assert coverage.covered(connection, 2) == [(5, 20)]

@@ -1,0 +1,96 @@
+"""Candles: CryptoPair and CryptoPerp at seven levels, from one definition.
+
+A candle's ``timestamp`` is its open time in UTC. ``volume`` is in base currency for pairs and linear
+perpetuals alike (contracts are converted when fetched), ``turnover`` in quote currency. A field that the
+venue does not give is NULL.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zvt_crypto.core.levels import LEVEL_MS
+from zvt_crypto.core.tables import Column, Derived, Rule, TableSpec, tables
+
+COLUMNS = (
+    Column("open", "float", "first price, in quote currency", unit="price"),
+    Column("high", "float", "highest price, in quote currency", unit="price"),
+    Column("low", "float", "lowest price, in quote currency", unit="price"),
+    Column("close", "float", "last price, in quote currency", unit="price"),
+    Column("volume", "float", "amount traded, in base currency", unit="volume"),
+    Column("turnover", "float", "value traded, in quote currency"),
+    Column("trade_count", "int", "number of trades"),
+)
+
+DERIVED = (
+    Derived("volume_base", "float", "same as volume", "volume"),
+    Derived("volume_quote", "float", "same as turnover", "turnover"),
+    Derived("vwap", "float", "turnover / volume, NULL without volume", "turnover / nullif(volume, 0)"),
+    Derived("change_pct", "float", "close / open - 1, as a fraction", "close / nullif(open, 0) - 1"),
+    Derived("turnover_rate", "float", "NULL: a currency has no float to relate turnover to", "NULL"),
+)
+
+_PRICES = ("open", "high", "low", "close")
+
+
+def _not_a_number(batch: pa.Table) -> Any:
+    """Prices or volume missing, NaN or infinite."""
+    bad: Any = pa.scalar(False)
+    for name in (*_PRICES, "volume"):
+        bad = pc.or_(bad, pc.invert(pc.fill_null(pc.is_finite(batch[name]), False)))
+    return bad
+
+
+def _not_positive(batch: pa.Table) -> Any:
+    """A price of zero or less, or a negative amount."""
+    bad: Any = pa.scalar(False)
+    for name in _PRICES:
+        bad = pc.or_(bad, pc.fill_null(pc.less_equal(batch[name], 0.0), False))
+    for name in ("volume", "turnover", "trade_count"):
+        bad = pc.or_(bad, pc.fill_null(pc.less(batch[name], 0), False))
+    return bad
+
+
+def _outside_range(batch: pa.Table) -> Any:
+    """Open or close above high or below low."""
+    top = pc.max_element_wise(batch["open"], batch["close"], batch["low"])
+    bottom = pc.min_element_wise(batch["open"], batch["close"], batch["high"])
+    outside = pc.or_(pc.greater(top, batch["high"]), pc.less(bottom, batch["low"]))
+    return pc.fill_null(outside, False)
+
+
+def _off_grid(step: int) -> Any:
+    def bad(batch: pa.Table) -> Any:
+        """A timestamp that is no multiple of the level."""
+        ts = batch["ts"]
+        return pc.not_equal(pc.multiply(pc.divide(ts, step), step), ts)
+
+    return bad
+
+
+def _candles(entity_type: str, prefix: str, level: str) -> TableSpec:
+    return TableSpec(
+        name=f"{entity_type}_{level}_kdata",
+        class_name=f"{prefix}{level}Kdata",
+        entity_type=entity_type,
+        feed="candles",
+        layout="series",
+        level=level,
+        columns=COLUMNS,
+        derived=DERIVED,
+        rules=(
+            Rule("price or volume is not a number", _not_a_number),
+            Rule("price is not positive or amount is negative", _not_positive),
+            Rule("high below or low above another price", _outside_range),
+            Rule(f"timestamp is not on the {level} grid", _off_grid(LEVEL_MS[level])),
+        ),
+        doc=f"{level} candles of {'spot pairs' if entity_type == 'cryptopair' else 'perpetuals'}",
+    )
+
+
+for _type, _prefix in (("cryptopair", "CryptoPair"), ("cryptoperp", "CryptoPerp")):
+    for _level in LEVEL_MS:
+        tables.add(_candles(_type, _prefix, _level))

@@ -1,0 +1,120 @@
+"""The contract of a venue: what each venue file declares and answers."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pyarrow as pa
+
+from zvt_crypto.core.errors import unknown_value
+
+if TYPE_CHECKING:
+    from zvt_crypto.exchanges.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """A market of a venue, as far as fetching its data needs it.
+
+    Attributes:
+        entity_type: ``cryptopair`` or ``cryptoperp``.
+        code: Our code, such as ``btcusdt``.
+        symbol: ccxt's unified symbol.
+        native_id: The venue's own name.
+        contract_size: Base units of one contract for linear perpetuals, quote units for inverse ones;
+            1 for spot.
+        inverse: True for contracts sized in the quote currency.
+        list_date: Listing time in epoch ms, None where the venue does not tell.
+    """
+
+    entity_type: str
+    code: str
+    symbol: str
+    native_id: str
+    contract_size: float = 1.0
+    inverse: bool = False
+    list_date: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a venue serves.
+
+    Attributes:
+        entity_types: Kinds of market that can be recorded.
+        levels: Candle levels that the venue itself serves.
+        candle_page: Most candles that one request returns.
+        history: False where candles cannot be fetched back to the listing.
+    """
+
+    entity_types: tuple[str, ...]
+    levels: tuple[str, ...]
+    candle_page: int
+    history: bool = True
+
+
+class Venue(ABC):
+    """One exchange. Subclasses hold the venue's quirks and nothing else.
+
+    A venue file defines one subclass; ``venues()`` finds it. Methods are coroutines that make exactly one
+    request through ``client`` unless they say otherwise, and raise errors of ``zvt_crypto.core.errors``.
+    """
+
+    #: Provider name, equal to the exchange's.
+    name: ClassVar[str]
+    #: ccxt class that serves each entity type.
+    ccxt_ids: ClassVar[Mapping[str, str]]
+    #: ccxt constructor options, so that loading markets makes only the calls that are needed.
+    ccxt_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def fetch_instruments(self, entity_type: str) -> pa.Table:
+        """All markets of an entity type, active or not, in the stored columns of its table."""
+        return await self.client.fetch_instruments(self, entity_type)
+
+    @abstractmethod
+    async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
+        """One page of candles that open in ``[start, end)``, in the schema of the candle tables.
+
+        ``end - start`` is at most ``capabilities.candle_page`` steps. Rows come as the venue sent them: maybe
+        unordered, doubled, or cut; unfinished ones are left out only where the venue marks them.
+        """
+
+
+@cache
+def venues() -> dict[str, type[Venue]]:
+    """Every venue that has a file in this package, by name."""
+    package = importlib.import_module("zvt_crypto.exchanges")
+    found: dict[str, type[Venue]] = {}
+    for module_info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{module_info.name}")
+        for item in vars(module).values():
+            if (
+                isinstance(item, type)
+                and issubclass(item, Venue)
+                and item is not Venue
+                and item.__module__ == module.__name__
+            ):
+                found[item.name] = item
+    return found
+
+
+def venue_class(provider: str) -> type[Venue]:
+    """The venue of a provider name.
+
+    Raises:
+        InvalidArgument: No venue has that name.
+    """
+    known = venues()
+    if provider not in known:
+        raise unknown_value("provider", provider, known)
+    return known[provider]

@@ -1,0 +1,1 @@
+"""What moves data from exchanges into tables, generic over ``TableSpec``."""

@@ -1,0 +1,235 @@
+"""Fill one table of candles: plan what is missing, fetch pages at once, store each in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import pyarrow as pa
+
+from zvt_crypto.core.errors import (
+    FatalError,
+    ProviderUnavailable,
+    RateLimitExceeded,
+    RetriableError,
+    SkippableError,
+    ZvtCryptoError,
+)
+from zvt_crypto.core.levels import level_ms, spans_to_windows, subtract_spans
+from zvt_crypto.core.tables import TableSpec
+from zvt_crypto.exchanges.base import Instrument, Venue
+from zvt_crypto.exchanges.paging import Window, fetch_window
+from zvt_crypto.recorders.report import Outcome, Progress
+from zvt_crypto.store import coverage
+from zvt_crypto.store.engine import Store
+from zvt_crypto.store.writer import Checked, Entity, SeriesWriter, check
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Span = tuple[int, int]
+
+#: How often a page whose rows cannot be true is asked for in all, before its good rows are stored alone.
+_QUALITY_ATTEMPTS: Final = 2
+#: So many symbols failing in a row, none having succeeded, means that the exchange itself cannot be had.
+_GIVE_UP_AFTER: Final = 3
+
+
+@dataclass(slots=True)
+class Job:
+    """One symbol's missing candles.
+
+    Attributes:
+        instrument: What to ask the exchange for.
+        entity: What to store it under.
+        start: First open time wanted, epoch ms.
+        end: Open time at which to stop, exclusive; never beyond the last finished candle.
+        outcome: What has become of it so far.
+    """
+
+    instrument: Instrument
+    entity: Entity
+    start: int
+    end: int
+    outcome: Outcome
+    key: int = -1
+    empty_before: list[Span] = field(default_factory=list)
+    windows: deque[Span] = field(default_factory=deque)
+    under_way: int = 0
+
+
+class TableThread:
+    """The one thread that touches a table's file; SQLite releases Python's lock while it works there."""
+
+    def __init__(self, store: Store, provider: str, spec: TableSpec) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"write-{spec.name}")
+        try:
+            self.connection = self._pool.submit(store.connect, provider, spec).result()
+        except BaseException:
+            self._pool.shutdown()
+            raise
+        self.writer = SeriesWriter(self.connection, spec)
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run a function there."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+
+    def close(self) -> None:
+        """Finish what is under way and give the file free."""
+        self._pool.submit(self.connection.close).result()
+        self._pool.shutdown()
+
+
+class Backfill:
+    """Fetches the missing candles of many symbols of one table.
+
+    Args:
+        venue: Where from.
+        spec: The candle table.
+        table: The table's thread.
+        concurrency: Pages under way at once.
+        force: Ask again for what is recorded already.
+        stop_at_failure: Fetch nothing more after the first symbol that fails.
+        pause_seconds: How long each worker waits between two pages.
+        progress: Is told what happens.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        spec: TableSpec,
+        table: TableThread,
+        *,
+        concurrency: int,
+        force: bool,
+        stop_at_failure: bool,
+        pause_seconds: float,
+        progress: Progress,
+    ) -> None:
+        assert spec.level is not None
+        self.venue = venue
+        self.spec = spec
+        self.level = spec.level
+        self.step = level_ms(spec.level)
+        self.table = table
+        self.concurrency = concurrency
+        self.force = force
+        self.stop_at_failure = stop_at_failure
+        self.pause_seconds = pause_seconds
+        self.progress = progress
+        self._queue: deque[Job] = deque()
+        self._failures_in_a_row = 0
+
+    async def run(self, jobs: Iterable[Job]) -> None:
+        """Bring all jobs to their end; what goes wrong is in their outcomes.
+
+        Raises:
+            FatalError: Nothing more can be stored or fetched; what was committed stays.
+        """
+        for job in jobs:
+            await self.table.call(lambda job=job: self._plan(job))  # type: ignore[misc]
+            planned = sum(stop - start for start, stop in job.windows) // self.step
+            self.progress.planned(job.outcome, planned)
+            if job.windows:
+                self._queue.append(job)
+            else:
+                self.progress.finished(job.outcome)
+        workers = [asyncio.create_task(self._work()) for _ in range(self.concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    def _plan(self, job: Job) -> None:
+        connection = self.table.connection
+        job.key = self.table.writer.entity_key(job.entity)
+        spans = [(job.start, job.end)] if job.start < job.end else []
+        if spans and not self.force:
+            spans = coverage.missing(connection, job.key, job.start, job.end, self.step)
+        job.empty_before = coverage.covered(connection, job.key, coverage.EMPTY)
+        width = self.venue.capabilities.candle_page * self.step
+        job.windows.extend(spans_to_windows(spans, width))
+
+    async def _work(self) -> None:
+        while self._queue:
+            job = self._queue[0]
+            start, end = job.windows.popleft()
+            if not job.windows:
+                self._queue.popleft()
+            job.under_way += 1
+            try:
+                await self._record(job, start, end)
+                self._failures_in_a_row = 0
+            except FatalError as error:
+                job.outcome.errors.append(error)
+                raise
+            except (RetriableError, SkippableError) as error:
+                self._give_up(job, error)
+            finally:
+                job.under_way -= 1
+                self.progress.advanced(job.outcome, (end - start) // self.step)
+            if not job.windows and not job.under_way:
+                self.progress.finished(job.outcome)
+            if self.pause_seconds:
+                await asyncio.sleep(self.pause_seconds)
+
+    async def _record(self, job: Job, start: int, end: int) -> None:
+        """Fetch one window and store it with its coverage."""
+        window, checked = await self._fetch_checked(job, start, end)
+        job.outcome.requests += window.requests
+        answered: list[Span] = [(start, end)]
+        empty: list[Span] = []
+        if not window.batch.num_rows and not window.empty_confirmed:
+            # A second empty answer, now or in a later run, is needed before the ledger believes it.
+            empty = subtract_spans(answered, job.empty_before)
+            answered = subtract_spans(answered, empty)
+        bad = [(ts, ts + self.step) for times in checked.rejected.values() for ts in times]
+        answered = subtract_spans(answered, bad)
+        await self.table.call(
+            lambda: self.table.writer.write_page(job.key, checked.batch, answered=answered, empty=empty)
+        )
+        job.outcome.rows += checked.batch.num_rows
+        error = checked.error(f"{job.entity.entity_id} {self.level}")
+        if error is not None:
+            job.outcome.errors.append(error)
+
+    async def _fetch_checked(self, job: Job, start: int, end: int) -> tuple[Window, Checked]:
+        async def fetch_page(lower: int, upper: int) -> pa.Table:
+            return await self.venue.fetch_candle_page(job.instrument, self.level, lower, upper)
+
+        for attempt in range(_QUALITY_ATTEMPTS):
+            window = await fetch_window(fetch_page, start, end, self.step)
+            checked = check(self.spec, window.batch)
+            if not checked.rejected:
+                break
+            logger.warning("%s: attempt %d: %s", job.entity.entity_id, attempt + 1, checked.error("bad rows"))
+        return window, checked
+
+    def _give_up(self, job: Job, error: ZvtCryptoError) -> None:
+        """Drop what is left of a symbol, and of all symbols where no other would fare better."""
+        logger.debug("%s gave up: %s", job.entity.entity_id, error)
+        if not job.outcome.errors:
+            self._failures_in_a_row += 1
+        job.outcome.errors.append(error)
+        self._drop(job)
+        exchange_is_gone = (
+            isinstance(error, (ProviderUnavailable, RateLimitExceeded))
+            and self._failures_in_a_row >= _GIVE_UP_AFTER
+        )
+        if exchange_is_gone or self.stop_at_failure:
+            for other in list(self._queue):
+                other.outcome.errors.append(error)
+                self._drop(other)
+                self.progress.finished(other.outcome)
+
+    def _drop(self, job: Job) -> None:
+        job.windows.clear()
+        if job in self._queue:
+            self._queue.remove(job)

@@ -1,0 +1,159 @@
+"""The SQL of a table: compact rows under a view, made from its ``TableSpec``.
+
+A series lives in ``rows``, keyed (entity, ts) without rowid. The view of the table's own name shows what
+people and zvt expect, and its INSTEAD OF triggers carry their writes to the rows. Columns with a unit hold
+an integer where ``value * scale`` is one exactly (the scale is a power of ten kept with the entity), and
+the value itself where it is not; the type of the stored value tells which.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from zvt_crypto.core.tables import Column, TableSpec
+
+#: Raised when files of an older layout can no longer be read as they are.
+LAYOUT_VERSION: Final = 1
+
+_SQL_TYPE: Final = {"float": "REAL", "int": "INTEGER", "text": "TEXT", "time": "INTEGER", "bool": "INTEGER"}
+
+#: Columns of the view that no TableSpec lists, with their SQL.
+_VIEW_HEAD: Final = {
+    "id": "e.entity_id || '_' || strftime('%Y-%m-%dT%H:%M:', r.ts / 1000, 'unixepoch') ||"
+    " CASE r.ts % 1000 WHEN 0 THEN strftime('%SZ', r.ts / 1000, 'unixepoch')"
+    " ELSE strftime('%S', r.ts / 1000, 'unixepoch') || printf('.%03dZ', r.ts % 1000) END",
+    "entity_id": "e.entity_id",
+    "timestamp": "r.ts",
+    "provider": "'{provider}'",
+    "code": "e.code",
+    "name": "e.name",
+    "level": "{level}",
+}
+
+#: Columns of an entity table before those of its TableSpec, in zvt's order.
+ENTITY_HEAD: Final = {
+    "id": "TEXT PRIMARY KEY NOT NULL",
+    "entity_id": "TEXT NOT NULL",
+    "timestamp": "INTEGER",
+    "entity_type": "TEXT NOT NULL",
+    "exchange": "TEXT NOT NULL",
+    "code": "TEXT NOT NULL",
+    "name": "TEXT",
+    "list_date": "INTEGER",
+    "end_date": "INTEGER",
+}
+
+# pandas and ORM sessions write times as text, our own code as epoch milliseconds.
+_NEW_TS = (
+    "CASE typeof(NEW.timestamp) WHEN 'integer' THEN NEW.timestamp"
+    " ELSE CAST(round((julianday(NEW.timestamp) - 2440587.5) * 86400000.0) AS INTEGER) END"
+)
+# What follows the last underscore of the entity id.
+_NEW_CODE = (
+    "coalesce(NEW.code, replace(NEW.entity_id, rtrim(NEW.entity_id, replace(NEW.entity_id, '_', '')), ''))"
+)
+
+
+def create_statements(spec: TableSpec, provider: str) -> list[str]:
+    """The statements that make an empty file into the table of ``spec`` for ``provider``."""
+    if spec.layout == "entities":
+        return [_entity_table(spec)]
+    return [*_series_tables(spec), _view(spec, provider), *_triggers(spec)]
+
+
+def decoded(column: Column) -> str:
+    """SQL of a stored column's value, over ``rows r`` and ``entities e``."""
+    if column.unit is None:
+        return f"r.{column.name}"
+    return (
+        f"CASE typeof(r.{column.name}) WHEN 'integer'"
+        f" THEN r.{column.name} / e.{column.unit}_scale ELSE r.{column.name} END"
+    )
+
+
+def upsert_statement(spec: TableSpec) -> str:
+    """Insert a row (entity, ts, columns in order), or bring the row of that key up to date."""
+    names = ["entity", "ts", *(c.name for c in spec.columns)]
+    marks = ", ".join("?" for _ in names)
+    return f"INSERT INTO rows ({', '.join(names)}) VALUES ({marks}) {_on_conflict(spec)}"
+
+
+def entity_upsert_statement(names: list[str]) -> str:
+    """Insert an entity row with these columns, or bring it up to date; a known list date is kept."""
+    marks = ", ".join("?" for _ in names)
+    updates = ", ".join(
+        f"{n} = coalesce(excluded.{n}, {n})" if n in ("list_date", "timestamp") else f"{n} = excluded.{n}"
+        for n in names
+        if n != "id"
+    )
+    return (
+        f"INSERT INTO {{table}} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT(id) DO UPDATE SET {updates}"
+    )
+
+
+def _entity_table(spec: TableSpec) -> str:
+    columns = [f"{name} {sql}" for name, sql in ENTITY_HEAD.items()]
+    columns += [f"{c.name} {_SQL_TYPE[c.type]}" for c in spec.columns]
+    return f"CREATE TABLE {spec.name} ({', '.join(columns)})"
+
+
+def _series_tables(spec: TableSpec) -> list[str]:
+    scales = "".join(f", {unit}_scale REAL" for unit in spec.units)
+    # Columns with a unit have no affinity: SQLite must not turn 5.0 into the integer 5.
+    columns = ", ".join(f"{c.name} {'' if c.unit else _SQL_TYPE[c.type]}".strip() for c in spec.columns)
+    return [
+        "CREATE TABLE entities (key INTEGER PRIMARY KEY, entity_id TEXT NOT NULL UNIQUE,"
+        f" code TEXT NOT NULL, name TEXT{scales})",
+        "CREATE INDEX entities_code ON entities (code)",
+        f"CREATE TABLE rows (entity INTEGER NOT NULL, ts INTEGER NOT NULL, {columns},"
+        " PRIMARY KEY (entity, ts)) WITHOUT ROWID",
+        "CREATE TABLE coverage (entity INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,"
+        " state TEXT NOT NULL, source TEXT NOT NULL,"
+        " PRIMARY KEY (entity, state, source, start)) WITHOUT ROWID",
+        "CREATE TABLE removed (entity INTEGER NOT NULL, ts INTEGER NOT NULL,"
+        " PRIMARY KEY (entity, ts)) WITHOUT ROWID",
+    ]
+
+
+def _view(spec: TableSpec, provider: str) -> str:
+    quoted = provider.replace("'", "''")
+    level = f"'{spec.level}'" if spec.level else "NULL"
+    head = [f"{sql.format(provider=quoted, level=level)} AS {name}" for name, sql in _VIEW_HEAD.items()]
+    body = [f"{decoded(c)} AS {c.name}" for c in spec.columns]
+    tail = "".join(f", {d.sql} AS {d.name}" for d in spec.derived)
+    inner = f"SELECT {', '.join([*head, *body])} FROM rows r JOIN entities e ON e.key = r.entity"
+    return f"CREATE VIEW {spec.name} AS SELECT *{tail} FROM ({inner})"
+
+
+def _on_conflict(spec: TableSpec) -> str:
+    names = [c.name for c in spec.columns]
+    updates = ", ".join(f"{n} = excluded.{n}" for n in names)
+    # The same data twice writes no page.
+    old, new = ", ".join(names), ", ".join(f"excluded.{n}" for n in names)
+    return f"ON CONFLICT (entity, ts) DO UPDATE SET {updates} WHERE ({old}) IS NOT ({new})"
+
+
+def _triggers(spec: TableSpec) -> list[str]:
+    names = ", ".join(["entity", "ts", *(c.name for c in spec.columns)])
+    values = ", ".join(
+        f"CAST(NEW.{c.name} AS REAL)" if c.type == "float" else f"NEW.{c.name}" for c in spec.columns
+    )
+    insert = (
+        "INSERT OR IGNORE INTO entities (entity_id, code, name)"
+        f" VALUES (NEW.entity_id, {_NEW_CODE}, NEW.name);"
+        f" INSERT INTO rows ({names}) SELECT key, {_NEW_TS}, {values} FROM entities"
+        f" WHERE entity_id = NEW.entity_id {_on_conflict(spec)};"
+        f" DELETE FROM removed WHERE ts = {_NEW_TS}"
+        " AND entity = (SELECT key FROM entities WHERE entity_id = NEW.entity_id);"
+    )
+    # A removed row counts as never asked for, so that the next backfill fetches it again.
+    delete = (
+        "INSERT OR IGNORE INTO removed SELECT key, OLD.timestamp FROM entities"
+        " WHERE entity_id = OLD.entity_id;"
+        " DELETE FROM rows WHERE ts = OLD.timestamp"
+        " AND entity = (SELECT key FROM entities WHERE entity_id = OLD.entity_id);"
+    )
+    return [
+        f"CREATE TRIGGER {spec.name}_{verb.lower()} INSTEAD OF {verb} ON {spec.name} BEGIN {body} END"
+        for verb, body in (("INSERT", insert), ("DELETE", delete), ("UPDATE", delete + insert))
+    ]

@@ -1,0 +1,208 @@
+"""The one way by which batches enter a table: checked, idempotent, with their coverage in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zvt_crypto.core.errors import DataQualityFailure
+from zvt_crypto.core.levels import iso
+from zvt_crypto.core.tables import Column, TableSpec
+from zvt_crypto.store import coverage
+from zvt_crypto.store.layout import ENTITY_HEAD, entity_upsert_statement, upsert_statement
+from zvt_crypto.store.sqlite import Connection
+
+#: Powers of ten up to this one, and integers below 2**53, make ``value * scale`` and its way back exact.
+_MAX_DIGITS: Final = 15
+_EXACT: Final = float(1 << 53)
+_FOUR_BYTES: Final = float(1 << 31)
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """An entity as the rows of a series refer to it."""
+
+    entity_id: str
+    code: str
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A batch that passed the checks, and what did not."""
+
+    batch: pa.Table
+    rejected: dict[str, list[int]]
+
+    def error(self, what: str) -> DataQualityFailure | None:
+        """The error that tells of the rejected rows, None without any."""
+        if not self.rejected:
+            return None
+        parts = [
+            f"{reason} ({len(times)} rows, first at {iso(times[0])})"
+            for reason, times in self.rejected.items()
+        ]
+        return DataQualityFailure(
+            f"{what}: rows that cannot be true were left out: {'; '.join(parts)}",
+            rows=sum(len(times) for times in self.rejected.values()),
+        )
+
+
+def check(spec: TableSpec, batch: pa.Table) -> Checked:
+    """Put rows in order, drop repeated keys (the last one stays) and set aside rows that break a rule."""
+    batch = _in_order(batch.select(spec.schema.names).cast(spec.schema))
+    rejected: dict[str, list[int]] = {}
+    for rule in spec.rules:
+        bad = pc.fill_null(rule.bad(batch), False)
+        if pc.any(bad).as_py():
+            rejected[rule.name] = batch["ts"].filter(bad).to_pylist()
+            batch = batch.filter(pc.invert(bad))
+    return Checked(batch, rejected)
+
+
+class SeriesWriter:
+    """Writes the rows of one table of layout ``series``. Used by one thread at a time."""
+
+    def __init__(self, connection: Connection, spec: TableSpec) -> None:
+        self.connection = connection
+        self.spec = spec
+        self._upsert = upsert_statement(spec)
+        self._known_scales: dict[int, dict[str, float | None]] = {}
+
+    def entity_key(self, entity: Entity) -> int:
+        """The integer that stands for an entity in the rows, given on first use."""
+        find = "SELECT key FROM entities WHERE entity_id = ?"
+        key = self.connection.value(find, (entity.entity_id,))
+        if key is None:
+            with self.connection.transaction():
+                self.connection.write(
+                    "INSERT INTO entities (entity_id, code, name) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    pa.table({"i": [entity.entity_id], "c": [entity.code], "n": [entity.name]}),
+                )
+            key = self.connection.value(find, (entity.entity_id,))
+        return int(key)
+
+    def write_page(
+        self,
+        key: int,
+        batch: pa.Table,
+        *,
+        answered: Iterable[coverage.Span] = (),
+        empty: Iterable[coverage.Span] = (),
+        source: str = coverage.REST,
+    ) -> None:
+        """Store rows that passed ``check`` together with what they cover, or nothing at all.
+
+        Args:
+            key: The entity, from ``entity_key``.
+            batch: Rows in the table's schema; may be empty.
+            answered: Spans that are recorded once this page is.
+            empty: Spans answered with no rows for the first time.
+            source: Where the rows came from.
+        """
+        with self.connection.transaction():
+            if batch.num_rows:
+                scales = self._scales(key, batch)
+                self.connection.write(self._upsert, self._encode(key, batch, scales))
+                first, last = batch["ts"][0].as_py(), batch["ts"][-1].as_py()
+                self.connection.run(
+                    f"DELETE FROM removed WHERE entity = {key:d} AND ts BETWEEN {first:d} AND {last:d}"
+                )
+            for span in answered:
+                coverage.add(self.connection, key, span, source=source)
+            for span in empty:
+                coverage.add(self.connection, key, span, state=coverage.EMPTY, source=source)
+        if batch.num_rows:
+            # Only a committed choice may be remembered: a page that was rolled back chose nothing.
+            self._known_scales[key] = scales
+
+    def _encode(self, key: int, batch: pa.Table, scales: dict[str, float | None]) -> pa.Table:
+        arrays = [pa.array(np.full(batch.num_rows, key)), batch["ts"]]
+        arrays += [
+            batch[c.name] if c.unit is None else _encoded(batch[c.name], scales[c.unit])
+            for c in self.spec.columns
+        ]
+        return pa.table(arrays, names=["entity", "ts", *(c.name for c in self.spec.columns)])
+
+    def _scales(self, key: int, batch: pa.Table) -> dict[str, float | None]:
+        """The entity's scales; those that it has none of yet are chosen from this page and kept for good."""
+        scales = self._known_scales.get(key)
+        if scales is None or None in scales.values():
+            scales = self._read_scales(key)
+            for unit in [unit for unit, scale in scales.items() if scale is None]:
+                scale = _choose_scale(_values(self.spec.columns, unit, batch))
+                if scale is not None:
+                    self.connection.run(f"UPDATE entities SET {unit}_scale = {scale!r} WHERE key = {key:d}")
+                    scales[unit] = scale
+        return scales
+
+    def _read_scales(self, key: int) -> dict[str, float | None]:
+        if not self.spec.units:
+            return {}
+        names = ", ".join(f"{unit}_scale" for unit in self.spec.units)
+        row = self.connection.query(f"SELECT {names} FROM entities WHERE key = ?", (key,)).to_pylist()[0]
+        return {unit: row[f"{unit}_scale"] for unit in self.spec.units}
+
+
+def write_entities(connection: Connection, spec: TableSpec, batch: pa.Table) -> None:
+    """Insert or bring up to date the rows of an entity table; a known list date is never forgotten.
+
+    Args:
+        connection: An open table of layout ``entities``.
+        spec: Its definition.
+        batch: Columns of ``layout.ENTITY_HEAD`` and of the spec; others are ignored, missing ones are NULL.
+    """
+    names = [n for n in [*ENTITY_HEAD, *(c.name for c in spec.columns)] if n in batch.column_names]
+    with connection.transaction():
+        connection.write(entity_upsert_statement(names).format(table=spec.name), batch.select(names))
+
+
+def _in_order(batch: pa.Table) -> pa.Table:
+    ts = batch["ts"].to_numpy()
+    if np.all(ts[1:] > ts[:-1]):
+        return batch
+    order = np.argsort(ts, kind="stable")
+    is_last = np.append(ts[order][1:] != ts[order][:-1], True)
+    return batch.take(pa.array(order[is_last]))
+
+
+def _values(columns: tuple[Column, ...], unit: str, batch: pa.Table) -> np.ndarray[Any, Any]:
+    found = [batch[c.name].to_numpy() for c in columns if c.unit == unit]
+    values: np.ndarray[Any, Any] = np.concatenate(found).astype(np.float64)
+    finite: np.ndarray[Any, Any] = values[np.isfinite(values)]
+    return finite
+
+
+def _choose_scale(values: np.ndarray[Any, Any]) -> float | None:
+    """The power of ten that makes integers of all values, with spare digits while four bytes hold them."""
+    if not len(values):
+        return None
+    largest = float(np.abs(values).max())
+    digits = next((d for d in range(_MAX_DIGITS + 1) if _is_exact(values, 10.0**d)), None)
+    if digits is None:
+        return None
+    while digits < _MAX_DIGITS and largest * 10.0 ** (digits + 1) * 4 < _FOUR_BYTES:
+        digits += 1
+    return float(10.0**digits)
+
+
+def _is_exact(values: np.ndarray[Any, Any], scale: float) -> bool:
+    scaled = np.rint(values * scale)
+    return bool(np.all(np.abs(scaled) < _EXACT) and np.all(scaled / scale == values))
+
+
+def _encoded(column: pa.ChunkedArray, scale: float | None) -> pa.ChunkedArray | pa.Array:
+    """Integers where all values of the page are exact multiples, the values themselves otherwise."""
+    if scale is None:
+        return column
+    values = column.to_numpy()
+    known = np.isfinite(values)
+    if not _is_exact(values[known], scale):
+        return column
+    scaled = np.rint(np.where(known, values, 0.0) * scale).astype(np.int64)
+    return pa.array(scaled, mask=~known)
