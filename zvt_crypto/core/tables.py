@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from zvt_crypto.core.errors import InvalidArgument, unknown_value
@@ -27,7 +29,8 @@ ARROW_TYPE: Final[dict[str, pa.DataType]] = {
 }
 
 #: A rule's verdict on a batch: a boolean array, true where a row cannot be true.
-Check = Callable[[pa.Table], "pa.BooleanArray | pa.ChunkedArray"]
+BadRows = npt.NDArray[np.bool_]
+Check = Callable[[pa.Table], BadRows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Spans are half-open, in epoch milliseconds.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from zvt_crypto.core.levels import merge_spans, subtract_spans
 from zvt_crypto.store.sqlite import Connection
@@ -44,43 +44,46 @@ def add(
     An ``answered`` span replaces what was ``empty`` before.
     """
     start, stop = span
-    if state == ANSWERED:
-        _cut(connection, entity, span, EMPTY)
-    touching = connection.query(
-        "SELECT start, stop FROM coverage WHERE entity = ? AND state = ? AND source = ?"
-        " AND start <= ? AND stop >= ?",
-        (entity, state, source, stop, start),
-    )
-    for lower, upper in zip(touching[0].to_pylist(), touching[1].to_pylist(), strict=True):
-        connection.run(
-            f"DELETE FROM coverage WHERE entity = {entity:d} AND state = '{state}'"
-            f" AND source = '{source}' AND start = {lower:d}"
-        )
-        start, stop = min(start, lower), max(stop, upper)
-    connection.run(
-        "INSERT OR REPLACE INTO coverage (entity, start, stop, state, source)"
-        f" VALUES ({entity:d}, {start:d}, {stop:d}, '{state}', '{source}')"
-    )
+    for row in _near(connection, entity, span):
+        if state == ANSWERED and row["state"] == EMPTY:
+            _cut(connection, entity, row, span)
+        elif (row["state"], row["source"]) == (state, source):
+            # In order of time, the first entry keeps its key and is overwritten by the insert below.
+            if row["start"] > start:
+                _delete(connection, entity, row)
+            start, stop = min(start, row["start"]), max(stop, row["stop"])
+    _insert(connection, entity, (start, stop), state, source)
 
 
 def forget(connection: Connection, entity: int, span: Span) -> None:
     """Take a span out of the ledger, so that it is asked for again. The caller holds the transaction."""
-    for state in (ANSWERED, EMPTY):
-        _cut(connection, entity, span, state)
+    for row in _near(connection, entity, span):
+        _cut(connection, entity, row, span)
 
 
-def _cut(connection: Connection, entity: int, span: Span, state: str) -> None:
-    overlapping = connection.query(
-        "SELECT start, stop, source FROM coverage WHERE entity = ? AND state = ? AND start < ? AND stop > ?",
-        (entity, state, span[1], span[0]),
+def _near(connection: Connection, entity: int, span: Span) -> list[dict[str, Any]]:
+    """Entries that overlap a span or touch it, in order of time."""
+    return connection.query(
+        "SELECT state, source, start, stop FROM coverage"
+        f" WHERE entity = {entity:d} AND start <= {span[1]:d} AND stop >= {span[0]:d} ORDER BY start"
+    ).to_pylist()
+
+
+def _cut(connection: Connection, entity: int, row: dict[str, Any], span: Span) -> None:
+    _delete(connection, entity, row)
+    for rest in subtract_spans([(row["start"], row["stop"])], [span]):
+        _insert(connection, entity, rest, row["state"], row["source"])
+
+
+def _delete(connection: Connection, entity: int, row: dict[str, Any]) -> None:
+    connection.run(
+        f"DELETE FROM coverage WHERE entity = {entity:d} AND state = '{row['state']}'"
+        f" AND source = '{row['source']}' AND start = {row['start']:d}"
     )
-    for row in overlapping.to_pylist():
-        connection.run(
-            f"DELETE FROM coverage WHERE entity = {entity:d} AND state = '{state}'"
-            f" AND source = '{row['source']}' AND start = {row['start']:d}"
-        )
-        for start, stop in subtract_spans([(row["start"], row["stop"])], [span]):
-            connection.run(
-                "INSERT INTO coverage (entity, start, stop, state, source)"
-                f" VALUES ({entity:d}, {start:d}, {stop:d}, '{state}', '{row['source']}')"
-            )
+
+
+def _insert(connection: Connection, entity: int, span: Span, state: str, source: str) -> None:
+    connection.run(
+        "INSERT OR REPLACE INTO coverage (entity, start, stop, state, source)"
+        f" VALUES ({entity:d}, {span[0]:d}, {span[1]:d}, '{state}', '{source}')"
+    )

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from zvt_crypto.core.errors import DataQualityFailure
 from zvt_crypto.core.levels import iso
@@ -58,10 +57,10 @@ def check(spec: TableSpec, batch: pa.Table) -> Checked:
     batch = _in_order(batch.select(spec.schema.names).cast(spec.schema))
     rejected: dict[str, list[int]] = {}
     for rule in spec.rules:
-        bad = pc.fill_null(rule.bad(batch), False)
-        if pc.any(bad).as_py():
-            rejected[rule.name] = batch["ts"].filter(bad).to_pylist()
-            batch = batch.filter(pc.invert(bad))
+        bad = rule.bad(batch)
+        if bad.any():
+            rejected[rule.name] = batch["ts"].filter(pa.array(bad)).to_pylist()
+            batch = batch.filter(pa.array(~bad))
     return Checked(batch, rejected)
 
 

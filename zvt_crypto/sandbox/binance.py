@@ -1,0 +1,284 @@
+"""Binance: spot (api.binance.com) and USD-M futures (fapi.binance.com), market data.
+
+Follows https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints and
+https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api. Not there: the
+intervals ``1s`` and ``1M`` (answered as invalid), ``timeZone``, orders and accounts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Final
+
+from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS
+from zvt_crypto.sandbox import binance_bodies
+from zvt_crypto.sandbox.market import Candles, Instrument, Span
+from zvt_crypto.sandbox.venue import Answer, Call, Handler, Refused, Venue, html
+
+#: Interval -> (step, offset) in ms; weeks open on Monday.
+INTERVALS: Final[dict[str, tuple[int, int]]] = {
+    **{f"{n}m": (n * MINUTE_MS, 0) for n in (1, 3, 5, 15, 30)},
+    **{f"{n}h": (n * HOUR_MS, 0) for n in (1, 2, 4, 6, 8, 12)},
+    "1d": (DAY_MS, 0),
+    "3d": (3 * DAY_MS, 0),
+    "1w": (7 * DAY_MS, 4 * DAY_MS),
+}
+_FOREVER: Final = 2**53
+_STATUS: Final = "/sapi/v1/system/status"
+_SYMBOL: Final = re.compile(r"[A-Z0-9-_.]{1,20}")
+_DOLLARS: Final = ("USDT", "USDC")
+
+
+class _Binance(Venue):
+    """What both API families share."""
+
+    prefix: ClassVar[str]
+    max_limit: ClassVar[int]
+    minute_weight: ClassVar[int]
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._minute = 0
+        self._weight = 0
+
+    @staticmethod
+    def symbol_parameter() -> str:
+        """See ``Venue``."""
+        return "symbol"
+
+    def native(self, instrument: Instrument) -> str:
+        """See ``Venue``."""
+        return instrument.base + instrument.quote
+
+    def routes(self) -> Mapping[str, Handler]:
+        """See ``Venue``."""
+        paths: dict[str, Handler] = {
+            "ping": lambda call: Answer.json({}),
+            "time": lambda call: Answer.json({"serverTime": call.now}),
+            "exchangeInfo": self._exchange_info,
+            "klines": self._klines,
+        }
+        return {self.prefix + path: handler for path, handler in paths.items()}
+
+    def answer(self, call: Call) -> Answer:
+        """See ``Venue``."""
+        answer = super().answer(call)
+        return replace(answer, headers={**answer.headers, **self._used_weight(call)})
+
+    def error(self, status: int) -> Answer:
+        """See ``Venue``."""
+        if status == 403:
+            # The firewall in front of the API answers this, in HTML.
+            return html(403, "Forbidden")
+        if status in (502, 504):
+            return html(status, "Bad Gateway" if status == 502 else "Gateway Time-out")
+        code, text = _ERRORS.get(status, (-1000, "An unknown error occurred while processing the request."))
+        text = text.format(limit=self.minute_weight, until=self.market.now() + 120_000)
+        return Answer.json({"code": code, "msg": text}, status)
+
+    def maintenance(self, path: str) -> Answer:
+        """See ``Venue``."""
+        if path == _STATUS:
+            return Answer.json({"status": 1, "msg": "system_maintenance"})
+        return Answer.json({"code": 1, "msg": "System is under maintenance."}, 503)
+
+    def _weight_of(self, call: Call) -> int:
+        return 1
+
+    def _exchange_info(self, call: Call) -> Answer:
+        raise NotImplementedError
+
+    def _used_weight(self, call: Call) -> dict[str, str]:
+        minute = call.now // MINUTE_MS
+        if minute != self._minute:
+            self._minute, self._weight = minute, 0
+        self._weight += self._weight_of(call)
+        return {"X-MBX-USED-WEIGHT-1M": str(self._weight)}
+
+    def _klines(self, call: Call) -> Answer:
+        instrument = self._wanted_instrument(call.query)
+        interval = _mandatory(call.query, "interval")
+        if interval not in INTERVALS:
+            raise _refused(-1120, "Invalid interval.")
+        step, offset = INTERVALS[interval]
+        start, end = _optional(call.query, "startTime"), _optional(call.query, "endTime")
+        span = Span(
+            instrument.symbol,
+            step,
+            start or 0,
+            _FOREVER if end is None else end + 1,
+            offset,
+            limit=self._limit(call.query),
+            newest=start is None,
+        )
+        form = self._form(instrument, step)
+        return Answer(self.pages.page(span, call.now, call.damage, self.name, form))
+
+    def _wanted_instrument(self, query: Mapping[str, str]) -> Instrument:
+        symbol = _mandatory(query, "symbol")
+        if not _SYMBOL.fullmatch(symbol):
+            raise _illegal("symbol", "^[A-Z0-9-_.]{1,20}$")
+        if symbol not in self.listed:
+            raise _refused(-1121, "Invalid symbol.")
+        return self.listed[symbol]
+
+    def _limit(self, query: Mapping[str, str]) -> int:
+        limit = _optional(query, "limit")
+        if limit == 0:
+            raise _refused(-1130, "Data sent for parameter 'limit' is not valid.")
+        return 500 if limit is None else min(limit, self.max_limit)
+
+    def _form(self, instrument: Instrument, step: int) -> Callable[[Candles], bytes]:
+        price, quantity, quote = self._digits(instrument)
+        return lambda rows: binance_bodies.klines(rows, step, price, quantity, quote)
+
+    def _digits(self, instrument: Instrument) -> tuple[int, int, int]:
+        raise NotImplementedError
+
+
+class BinanceSpot(_Binance):
+    """api.binance.com."""
+
+    name = "binance spot"
+    hosts = (
+        "api.binance.com",
+        *(f"api{n}.binance.com" for n in (1, 2, 3, 4)),
+        "api-gcp.binance.com",
+        "data-api.binance.vision",
+    )
+    prefix = "/api/v3/"
+    candle_paths = ("/api/v3/klines",)
+    max_limit = 1000
+    minute_weight = 6000
+
+    def lists(self, instrument: Instrument) -> bool:
+        """See ``Venue``."""
+        return instrument.settle is None
+
+    def routes(self) -> Mapping[str, Handler]:
+        """See ``Venue``."""
+        normal = Answer.json({"status": 0, "msg": "normal"})
+        return {**super().routes(), _STATUS: lambda call: normal}
+
+    def unknown_path(self, path: str) -> Answer:
+        """See ``Venue``."""
+        return Answer(b"<html><body><h2>404 Not found</h2></body></html>", 404, {}, "text/html")
+
+    def _weight_of(self, call: Call) -> int:
+        return {"/api/v3/klines": 2, "/api/v3/exchangeInfo": 20}.get(call.path, 1)
+
+    def _exchange_info(self, call: Call) -> Answer:
+        wanted = list(self.listed.values())
+        if "symbol" in call.query:
+            wanted = [self._wanted_instrument(call.query)]
+        return Answer.json(binance_bodies.spot(wanted, call.now, self.minute_weight))
+
+    def _digits(self, instrument: Instrument) -> tuple[int, int, int]:
+        return 8, 8, 8
+
+
+class BinanceFutures(_Binance):
+    """fapi.binance.com: perpetuals settled in dollars."""
+
+    name = "binance usd-m futures"
+    hosts = ("fapi.binance.com",)
+    prefix = "/fapi/v1/"
+    candle_paths = ("/fapi/v1/klines",)
+    max_limit = 1500
+    minute_weight = 2400
+
+    def lists(self, instrument: Instrument) -> bool:
+        """See ``Venue``."""
+        return instrument.settle in _DOLLARS and not instrument.inverse
+
+    def routes(self) -> Mapping[str, Handler]:
+        """See ``Venue``."""
+        return {**super().routes(), "/fapi/v1/fundingInfo": self._funding_info}
+
+    def unknown_path(self, path: str) -> Answer:
+        """See ``Venue``."""
+        return Answer.json({"code": -5000, "msg": f"Path {path}, Method GET is invalid"}, 404)
+
+    def _weight_of(self, call: Call) -> int:
+        if call.path != "/fapi/v1/klines":
+            return 1
+        limit = call.query.get("limit", "500")
+        count = int(limit) if limit.isdigit() else 0
+        return next((weight for below, weight in ((100, 1), (500, 2), (1001, 5)) if count < below), 10)
+
+    def _limit(self, query: Mapping[str, str]) -> int:
+        limit = _optional(query, "limit")
+        if limit is not None and not 0 < limit <= self.max_limit:
+            raise _refused(-1130, "Data sent for parameter 'limit' is not valid.")
+        return limit or 500
+
+    def _exchange_info(self, call: Call) -> Answer:
+        return Answer.json(binance_bodies.futures(list(self.listed.values()), call.now, self.minute_weight))
+
+    def _funding_info(self, call: Call) -> Answer:
+        # Binance lists here only what differs from the usual eight hours.
+        adjusted = [(name, i) for name, i in self.listed.items() if i.funding_hours != 8]
+        return Answer.json([binance_bodies.funding(name, i.funding_hours) for name, i in adjusted])
+
+    def _digits(self, instrument: Instrument) -> tuple[int, int, int]:
+        return instrument.price_digits, instrument.quantity_digits, instrument.turnover_digits
+
+
+class BinanceCoinFutures(BinanceFutures):
+    """dapi.binance.com, with nothing listed: ccxt asks for its instruments when it loads all markets."""
+
+    name = "binance coin-m futures"
+    hosts = ("dapi.binance.com",)
+    prefix = "/dapi/v1/"
+    candle_paths = ("/dapi/v1/klines",)
+
+    def lists(self, instrument: Instrument) -> bool:
+        """See ``Venue``."""
+        return False
+
+
+_RESTRICTED: Final = (
+    "Service unavailable from a restricted location according to 'b. Eligibility' in "
+    "https://www.binance.com/en/terms. Please contact customer service if you believe you received this "
+    "message in error."
+)
+#: HTTP status -> code and message.
+_ERRORS: Final[dict[int, tuple[int, str]]] = {
+    418: (
+        -1003,
+        "Way too much request weight used; IP banned until {until}. Please use WebSocket Streams for live "
+        "updates to avoid bans.",
+    ),
+    429: (
+        -1003,
+        "Too much request weight used; current limit is {limit} request weight per 1 MINUTE. Please use "
+        "WebSocket Streams for live updates to avoid polling the API.",
+    ),
+    451: (0, _RESTRICTED),
+    503: (-1008, "Server is currently overloaded with other requests. Please try again in a few minutes."),
+}
+
+
+def _refused(code: int, message: str) -> Refused:
+    return Refused(Answer.json({"code": code, "msg": message}, 400))
+
+
+def _illegal(name: str, legal: str) -> Refused:
+    return _refused(-1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'.")
+
+
+def _mandatory(query: Mapping[str, str], name: str) -> str:
+    if not query.get(name):
+        raise _refused(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+    return query[name]
+
+
+def _optional(query: Mapping[str, str], name: str) -> int | None:
+    value = query.get(name)
+    if value is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,20}", value):
+        raise _illegal(name, "^[0-9]{1,20}$")
+    return int(value)

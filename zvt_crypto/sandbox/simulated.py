@@ -1,0 +1,198 @@
+"""A market made up from a seed, in random access: every day is made on its own, and they fit together.
+
+An asset's price in dollars is its anchor times the exponential of a few octaves of value noise (the level,
+the same from whichever day it is looked at) plus, within each day, a random walk that ends where it began. A
+pair's price is the quotient of two assets, so pairs and perpetuals of the same assets move together. Minutes
+are kept as integers of ticks and lots; coarser candles are their exact aggregates.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+
+from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, floor_ms
+from zvt_crypto.sandbox.instruments import ANCHOR_PRICE, INSTRUMENTS
+from zvt_crypto.sandbox.market import Array, Candles, Instrument, Market, Now, Span, aggregate, aligned
+
+_DAY_MINUTES: Final = DAY_MS // MINUTE_MS
+#: (period in minutes, amplitude of the logarithm): about 60 % volatility a year.
+_LEVEL_OCTAVES: Final = tuple((_DAY_MINUTES * 4**k // 4, 0.0115 * 2**k) for k in range(7))
+_PREMIUM_OCTAVES: Final = ((6 * 60, 0.0002), (_DAY_MINUTES, 0.0004))
+_MINUTE_SIGMA: Final = 0.0006
+_WICK_SIGMA: Final = 0.0004
+
+
+class SimulatedMarket(Market):
+    """Deterministic candles of well-known instruments, for any range, from a seed.
+
+    Args:
+        seed: Another seed is another market.
+        now: See ``Market``.
+        instruments: What is traded; by default ``instruments.INSTRUMENTS``.
+    """
+
+    def __init__(
+        self, seed: int = 0, now: Now = None, instruments: Iterable[Instrument] = INSTRUMENTS
+    ) -> None:
+        super().__init__(instruments, now)
+        self.seed = seed
+        self._path = lru_cache(maxsize=256)(self._make_path)
+        self._minutes = lru_cache(maxsize=256)(self._make_minutes)
+        self._block = lru_cache(maxsize=8192)(self._make_block)
+
+    def extent(self, span: Span, now: int | None = None) -> tuple[int, int]:
+        """See ``Market``: no candle is missing between listing and delisting."""
+        instrument = self.instrument(span.symbol)
+        listed = floor_ms(instrument.listed - span.offset, span.step) + span.offset
+        ends = [span.end, instrument.delisted, None if now is None else now + 1]
+        start, end = max(span.start, listed), min(e for e in ends if e is not None)
+        if end <= max(start, instrument.listed):
+            return start, start
+        limit, newest = span.limit, span.newest
+        return aligned(Span(span.symbol, span.step, start, end, span.offset, limit, newest))
+
+    def _bars(self, span: Span, now: int | None) -> Candles:
+        open_since = span.end - span.step
+        if now is None or span.end <= now:
+            rows = self._rows(span, span.end)
+        else:
+            minutes = self._rows(Span(span.symbol, MINUTE_MS, open_since, now + 1), now + 1)
+            parts = [self._rows(span, open_since), aggregate(_cut_last(minutes, now), span.step, span.offset)]
+            rows = Candles.concat(parts)
+        return _scaled(rows, self.instrument(span.symbol))
+
+    def _rows(self, span: Span, end: int) -> Candles:
+        unit = _unit(span)
+        days = range(span.start // DAY_MS, -(-end // DAY_MS))
+        if not days:
+            return _NO_TICKS
+        rows = Candles.concat([self._block(span.symbol, unit, day) for day in days]).between(span.start, end)
+        return rows if unit == span.step else aggregate(rows, span.step, span.offset)
+
+    def _make_block(self, symbol: str, step: int, day: int) -> Candles:
+        minutes = self._minutes(symbol, day)
+        return minutes if step == MINUTE_MS else aggregate(minutes, step)
+
+    def _make_minutes(self, symbol: str, day: int) -> Candles:
+        instrument = self.instrument(symbol)
+        premium = _value_noise(self._key("premium", symbol), _day_minutes(day), _PREMIUM_OCTAVES)
+        price = np.exp(self._path(instrument.base, day) - self._path(instrument.quote, day) + premium)
+        ticks = np.maximum(1, np.rint(price * 10**instrument.price_digits)).astype(np.int64)
+        rng = np.random.Generator(np.random.Philox(key=[self._key("trades", symbol), day]))
+        wicks = np.abs(rng.standard_normal((2, _DAY_MINUTES))) * _WICK_SIGMA * ticks[:-1]
+        opened, closed = ticks[:-1], ticks[1:]
+        high = np.maximum(opened, closed) + np.rint(wicks[0]).astype(np.int64)
+        low = np.maximum(1, np.minimum(opened, closed) - np.rint(wicks[1]).astype(np.int64))
+        sizes = _sizes(rng, instrument, price, (opened + high + low + closed) // 4)
+        rows = Candles(_day_minutes(day)[:-1] * MINUTE_MS, opened, high, low, closed, *sizes)
+        return rows.between(instrument.listed, instrument.delisted or (day + 1) * DAY_MS)
+
+    def _make_path(self, asset: str, day: int) -> Array:
+        """Logarithm of an asset's price in dollars at the 1441 minute boundaries of a day."""
+        if asset not in ANCHOR_PRICE:
+            return np.zeros(_DAY_MINUTES + 1)
+        rng = np.random.Generator(np.random.Philox(key=[self._key("walk", asset), day]))
+        walk = np.concatenate([[0.0], np.cumsum(rng.standard_normal(_DAY_MINUTES))]) * _MINUTE_SIGMA
+        bridge = walk - np.linspace(0.0, 1.0, _DAY_MINUTES + 1) * walk[-1]
+        level = _value_noise(self._key("level", asset), _day_minutes(day), _LEVEL_OCTAVES)
+        return np.asarray(np.log(ANCHOR_PRICE[asset]) + level + bridge)
+
+    def _key(self, purpose: str, name: str) -> int:
+        return zlib.crc32(f"{purpose} {name}".encode()) << 32 | self.seed & 0xFFFF_FFFF
+
+
+def _day_minutes(day: int) -> Array:
+    return np.arange(day * _DAY_MINUTES, (day + 1) * _DAY_MINUTES + 1)
+
+
+def _unit(span: Span) -> int:
+    """Step of the day blocks that make up a span's candles."""
+    if DAY_MS % span.step == 0 and span.offset == 0:
+        return span.step
+    grid = math.gcd(span.step, span.offset)
+    return next(unit for unit in (DAY_MS, HOUR_MS, MINUTE_MS) if grid % unit == 0)
+
+
+def _value_noise(key: int, minutes: Array, octaves: tuple[tuple[int, float], ...]) -> Array:
+    """Smooth noise that depends on the minute alone, so that neighbouring days agree on their boundary."""
+    total = np.zeros(len(minutes))
+    for number, (period, amplitude) in enumerate(octaves):
+        lattice = minutes // period
+        points = _hash(key + number, np.arange(lattice[0], lattice[-1] + 2))
+        at = (minutes % period) / period
+        blend = at * at * (3.0 - 2.0 * at)
+        index = lattice - lattice[0]
+        total += amplitude * (points[index] * (1.0 - blend) + points[index + 1] * blend)
+    return total
+
+
+def _hash(key: int, values: Array) -> Array:
+    """A number in [-1, 1) for each integer (the finaliser of SplitMix64)."""
+    z = values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(key & 0xFFFF_FFFF_FFFF_FFFF)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (z ^ (z >> np.uint64(31))) / 2.0**63 - 1.0
+
+
+def _sizes(rng: np.random.Generator, instrument: Instrument, price: Array, ticks: Array) -> tuple[Array, ...]:
+    """Volume, turnover, trade count and the takers' parts, in lots and in ticks times lots."""
+    hour = np.arange(_DAY_MINUTES) / 60.0
+    busy = 1.0 + 0.5 * np.sin((hour - 9.0) * np.pi / 12.0) + 400.0 * np.abs(np.diff(np.log(price)))
+    usual = instrument.daily_turnover / _DAY_MINUTES / price[:-1]
+    wanted = usual * busy * rng.lognormal(-0.3, 0.7, _DAY_MINUTES)
+    volume = np.maximum(1, np.rint(wanted * 10**instrument.quantity_digits)).astype(np.int64)
+    count = 1 + np.floor(900.0 * busy * rng.uniform(0.5, 1.5, _DAY_MINUTES)).astype(np.int64)
+    taker = np.rint(volume * rng.uniform(0.3, 0.7, _DAY_MINUTES)).astype(np.int64)
+    return volume, volume * ticks, np.minimum(count, volume), taker, taker * ticks
+
+
+def _cut_last(minutes: Candles, now: int) -> Candles:
+    """The minutes with the last one as it stands at ``now``, where that is before its end."""
+    if not len(minutes) or minutes.ts[-1] + MINUTE_MS <= now:
+        return minutes
+    last = minutes.take(slice(-1, None))
+    elapsed = now - int(last.ts[0])
+    opened = last.open
+    close = opened + (last.close - opened) * elapsed // MINUTE_MS
+    volume = last.volume * elapsed // MINUTE_MS
+    taker = last.taker_volume * elapsed // MINUTE_MS
+    vwap = last.turnover // last.volume
+    so_far = last.with_columns(
+        close=close,
+        high=np.maximum(opened, close),
+        low=np.minimum(opened, close),
+        volume=volume,
+        turnover=volume * vwap,
+        trade_count=np.minimum(last.trade_count * elapsed // MINUTE_MS, volume),
+        taker_volume=taker,
+        taker_turnover=taker * vwap,
+    )
+    return Candles.concat([minutes.take(slice(0, -1)), so_far])
+
+
+def _scaled(rows: Candles, instrument: Instrument) -> Candles:
+    """Prices and quantities of ticks and lots."""
+    price, lot, worth = (
+        10.0**d for d in (instrument.price_digits, instrument.quantity_digits, instrument.turnover_digits)
+    )
+    return Candles(
+        rows.ts,
+        rows.open / price,
+        rows.high / price,
+        rows.low / price,
+        rows.close / price,
+        rows.volume / lot,
+        rows.turnover / worth,
+        rows.trade_count,
+        rows.taker_volume / lot,
+        rows.taker_turnover / worth,
+    )
+
+
+_NO_TICKS: Final = Candles(*(np.zeros(0, np.int64) for _ in range(10)))
