@@ -66,4 +66,3 @@ def _rows(path: Path) -> int:
     import pyarrow.feather as feather
 
     return int(feather.read_table(path).num_rows)
-

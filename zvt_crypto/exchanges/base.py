@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import unknown_value
-
-if TYPE_CHECKING:
-    from zvt_crypto.exchanges.client import Client
+from zvt_crypto.core.levels import DAY_MS, ceil_ms
+from zvt_crypto.exchanges.client import Client
+from zvt_crypto.exchanges.instruments import Instruments, assets_of, from_markets
+from zvt_crypto.exchanges.paging import find_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +30,12 @@ class Instrument:
         code: Our code, such as ``btcusdt``.
         symbol: ccxt's unified symbol.
         native_id: The venue's own name.
-        contract_size: Base units of one contract for linear perpetuals, quote units for inverse ones;
-            1 for spot.
-        inverse: True for contracts sized in the quote currency.
-        list_date: Listing time in epoch ms, None where the venue does not tell.
     """
 
     entity_type: str
     code: str
     symbol: str
     native_id: str
-    contract_size: float = 1.0
-    inverse: bool = False
-    list_date: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +73,27 @@ class Venue(ABC):
     def __init__(self, client: Client) -> None:
         self.client = client
 
-    async def fetch_instruments(self, entity_type: str) -> pa.Table:
-        """All markets of an entity type, active or not, in the stored columns of its table."""
-        return await self.client.fetch_instruments(self, entity_type)
+    async def fetch_instruments(self, entity_type: str) -> Instruments:
+        """All markets of an entity type, active or not, in the stored columns of its table.
+
+        For ``cryptoasset``, the currencies of all markets.
+        """
+        if entity_type == "cryptoasset":
+            return assets_of([m for kind in self.ccxt_ids for m in await self.client.markets(kind)])
+        return from_markets(self.name, await self.client.markets(entity_type))
+
+    def instrument(self, row: Mapping[str, Any]) -> Instrument:
+        """What fetching needs of a row of the entity tables."""
+        return Instrument(row["entity_type"], row["code"], row["symbol"], row["native_id"])
+
+    async def find_listing(self, instrument: Instrument) -> int | None:
+        """Open time of the first daily candle, epoch ms; None where there is none yet."""
+
+        async def fetch_page(start: int, end: int) -> pa.Table:
+            return await self.fetch_candle_page(instrument, "1d", start, end)
+
+        now = await self.client.now(instrument.entity_type)
+        return await find_first(fetch_page, ceil_ms(now, DAY_MS), DAY_MS, self.capabilities.candle_page)
 
     @abstractmethod
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
@@ -118,3 +132,15 @@ def venue_class(provider: str) -> type[Venue]:
     if provider not in known:
         raise unknown_value("provider", provider, known)
     return known[provider]
+
+
+@contextlib.asynccontextmanager
+async def open_venue(provider: str, settings: Settings) -> AsyncIterator[Venue]:
+    """A venue with a client of its own, closed in the end.
+
+    Raises:
+        InvalidArgument: No venue has that name.
+    """
+    kind = venue_class(provider)
+    async with Client(kind, settings) as client:
+        yield kind(client)

@@ -1,0 +1,1 @@
+from conftest_recorders import box, market, recorder, running  # noqa: F401

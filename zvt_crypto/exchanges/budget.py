@@ -1,0 +1,76 @@
+"""What a venue has told us to wait: bans and pauses, shared by all requests and kept across restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from zvt_crypto.core.errors import RateLimitExceeded
+from zvt_crypto.core.levels import iso
+
+logger = logging.getLogger(__name__)
+
+#: Longest wait, in seconds, that a request sits out; a longer ban fails at once.
+PATIENCE_SECONDS: Final = 120.0
+
+
+class Pause:
+    """Holds back every request to one host of a venue until the time that the venue gave.
+
+    The end of the pause is kept in a file, which is read before each request: a ban outlives the process, and
+    other processes behind the same address keep to it too. The venue's published weights are ccxt's business.
+
+    Args:
+        exchange: ccxt's id of the exchange, for messages.
+        path: File that keeps the pause; made when first needed.
+        patience: Longest wait in seconds; beyond it ``wait`` raises.
+    """
+
+    def __init__(self, exchange: str, path: Path, patience: float = PATIENCE_SECONDS) -> None:
+        self.exchange = exchange
+        self.path = path
+        self.patience = patience
+
+    def remaining(self) -> float:
+        """Seconds until requests may go on; 0 if they may now."""
+        try:
+            until_ms = orjson.loads(self.path.read_bytes())["until_ms"]
+        except FileNotFoundError:
+            return 0.0
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            logger.warning("%s is not readable and is ignored: %s", self.path, error)
+            return 0.0
+        return max(until_ms / 1000 - time.time(), 0.0)
+
+    def hold(self, seconds: float) -> None:
+        """Let no request out for that long from now; a longer pause that runs already stays."""
+        if seconds <= self.remaining():
+            return
+        until_ms = int((time.time() + seconds) * 1000)
+        logger.warning("%s: no requests before %s", self.exchange, iso(until_ms))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_suffix(f".{os.getpid()}.tmp")
+        draft.write_bytes(orjson.dumps({"until_ms": until_ms}))
+        draft.replace(self.path)
+
+    async def wait(self) -> None:
+        """Return once requests may go out.
+
+        Raises:
+            RateLimitExceeded: That is further away than ``patience``.
+        """
+        while (seconds := self.remaining()) > 0:
+            if seconds > self.patience:
+                until = iso(int((time.time() + seconds) * 1000))
+                raise RateLimitExceeded(
+                    f"{self.exchange} lets no request through before {until}",
+                    retry_after=seconds,
+                    exchange=self.exchange,
+                )
+            await asyncio.sleep(seconds)

@@ -1,0 +1,150 @@
+"""One ccxt instance in use: calls with retries and our errors, its markets, the exchange's clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+import tenacity
+
+from zvt_crypto.core.config import Settings
+from zvt_crypto.core.errors import ProviderUnavailable, RateLimitExceeded, RetriableError, ZvtCryptoError
+from zvt_crypto.exchanges.ccxt_errors import our_error
+from zvt_crypto.exchanges.rawrows import RowLayout
+from zvt_crypto.exchanges.transport import CALL, Call
+
+T = TypeVar("T")
+
+_LONGEST_WAIT_SECONDS: Final = 60.0
+_CLOCK_AGE_SECONDS: Final = 600.0
+
+
+class Connection:
+    """A ccxt instance with ``Transport`` mixed in, for as many coroutines at once as like.
+
+    Args:
+        exchange: The instance.
+        failure: ccxt's root error class.
+        settings: Attempts and waits.
+    """
+
+    def __init__(self, exchange: Any, failure: type[Exception], settings: Settings) -> None:
+        self.exchange = exchange
+        self._failure = failure
+        self._settings = settings
+        self._markets_lock = asyncio.Lock()
+        self._clock_lock = asyncio.Lock()
+        self._offset_ms = 0
+        self._clock_read_at: float | None = None
+
+    async def request(self, method: str, params: dict[str, Any], subject: str | None = None) -> Any:
+        """The decoded answer of one of ccxt's implicit methods, such as ``publicGetKlines``."""
+        endpoint = getattr(self.exchange, method)
+        return await self._attempts(lambda: endpoint(params), subject)
+
+    async def request_rows(
+        self, method: str, params: dict[str, Any], layout: RowLayout, subject: str | None = None
+    ) -> pa.Table:
+        """The rows of an implicit method's answer as columns; no rows give an empty table."""
+        endpoint = getattr(self.exchange, method)
+
+        async def rows() -> pa.Table:
+            call = Call(keep_rows=True)
+            token = CALL.set(call)
+            try:
+                answer = await endpoint(params)
+            finally:
+                CALL.reset(token)
+            return layout.from_text(call.rows) if call.rows is not None else layout.from_lists(layout.find(answer))
+
+        return await self._attempts(rows, subject)
+
+    async def markets(self) -> tuple[dict[str, Any], ...]:
+        """Every market that the venue lists, in ccxt's form; loaded once.
+
+        Raises:
+            ProviderUnavailable: The answer holds no market.
+        """
+        async with self._markets_lock:
+            if not self.exchange.listed:
+                await self._attempts(self._load_markets, None)
+        listed: tuple[dict[str, Any], ...] = self.exchange.listed
+        return listed
+
+    async def offset_ms(self) -> int:
+        """How far the exchange's clock is ahead of this machine's, in ms; measured anew after ten minutes.
+
+        0 where the venue does not tell its time.
+        """
+        if not self.exchange.has["fetchTime"]:
+            return 0
+        async with self._clock_lock:
+            read_at = self._clock_read_at
+            if read_at is None or time.monotonic() - read_at > _CLOCK_AGE_SECONDS:
+                self._offset_ms = await self._attempts(self._read_clock, None)
+                self._clock_read_at = time.monotonic()
+        return self._offset_ms
+
+    async def close(self) -> None:
+        """Close the HTTP session."""
+        await self.exchange.close()
+
+    async def _load_markets(self) -> None:
+        try:
+            await self.exchange.load_markets(True)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ProviderUnavailable(
+                f"{self.exchange.id} lists its markets in a form that ccxt does not understand: {error!r}"
+            ) from error
+        if not self.exchange.listed:
+            raise ProviderUnavailable(f"{self.exchange.id} lists no markets at all")
+
+    async def _read_clock(self) -> int:
+        call = Call()
+        token = CALL.set(call)
+        try:
+            server_ms = await self.exchange.fetch_time()
+        finally:
+            CALL.reset(token)
+        if server_ms is None:
+            raise ProviderUnavailable(f"{self.exchange.id} answers without the time that it was asked for")
+        return round(server_ms - (call.sent + call.received) * 500)
+
+    async def _attempts(self, ask: Callable[[], Awaitable[T]], subject: str | None) -> T:
+        """Ask until it works, the error is not worth another attempt, or the attempts are used up."""
+        made = 0
+
+        async def attempt() -> T:
+            nonlocal made
+            made += 1
+            try:
+                return await ask()
+            except self._failure as error:
+                raise our_error(error, self.exchange.id, subject, self.exchange.symbols or ()) from error
+
+        retrying = tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(self._settings.max_attempts),
+            wait=self._wait_seconds,
+            retry=tenacity.retry_if_exception(self._is_worth_a_retry),
+            reraise=True,
+        )
+        try:
+            return await retrying(attempt)
+        except ZvtCryptoError as error:
+            error.details["attempts"] = made
+            raise
+
+    def _is_worth_a_retry(self, error: BaseException) -> bool:
+        if isinstance(error, RateLimitExceeded) and error.retry_after:
+            return error.retry_after <= self.exchange.pause.patience
+        return isinstance(error, RetriableError)
+
+    def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, RateLimitExceeded) and error.retry_after:
+            return 0.0  # the transport's pause holds the next attempt back, with all other requests
+        first = self._settings.retry_wait_seconds
+        return tenacity.wait_exponential_jitter(first, _LONGEST_WAIT_SECONDS, jitter=first)(state)

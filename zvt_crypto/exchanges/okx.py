@@ -1,0 +1,66 @@
+"""OKX: spot and perpetual swaps. https://www.okx.com/docs-v5/en/#order-book-trading-market-data"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zvt_crypto.core.levels import level_ms
+from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.rawrows import RowLayout
+
+#: A day's bar without ``utc`` opens at 16:00 UTC, which is midnight in Hong Kong.
+_BARS: Final = {"1m": "1m", "5m": "5m", "15m": "15m", "30m": "30m", "1h": "1H", "4h": "4H", "1d": "1Dutc"}
+#: Bars that the endpoint for recent candles reaches back.
+_RECENT_BARS: Final = 1440
+
+_CANDLES: Final = RowLayout(
+    {
+        "ts": pa.int64(),
+        "open": pa.float64(),
+        "high": pa.float64(),
+        "low": pa.float64(),
+        "close": pa.float64(),
+        "vol": pa.float64(),
+        "volCcy": pa.float64(),
+        "turnover": pa.float64(),
+        "confirm": pa.int64(),
+    },
+    path=("data",),
+)
+
+
+class Okx(Venue):
+    """Rows come in descending order, up to 300 a request, from one of two endpoints by age."""
+
+    name = "okx"
+    ccxt_ids = {"cryptopair": "okx", "cryptoperp": "okx"}
+    ccxt_options = {"okx": {"fetchMarkets": {"types": ["spot", "swap"]}, "fetchCurrencies": False}}
+    capabilities = Capabilities(
+        entity_types=("cryptopair", "cryptoperp"), levels=tuple(_BARS), candle_page=300
+    )
+
+    async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
+        """``before`` and ``after`` are both exclusive; the candle that is not confirmed is left out."""
+        step = level_ms(level)
+        oldest_recent = await self.client.now(instrument.entity_type) - (_RECENT_BARS - 1) * step
+        method = "publicGetMarketCandles" if start > oldest_recent else "publicGetMarketHistoryCandles"
+        params = {
+            "instId": instrument.native_id,
+            "bar": _BARS[level],
+            "before": start - 1,
+            "after": end,
+            "limit": -(-(end - start) // step),
+        }
+        rows = await self.client.rows(
+            instrument.entity_type, method, params, _CANDLES, subject=instrument.symbol
+        )
+        rows = rows.filter(pc.equal(rows["confirm"], 1))
+        # Spot counts ``vol`` in base currency, swaps in contracts; ``volCcy`` of a swap is its base currency.
+        volume = rows["vol" if instrument.entity_type == "cryptopair" else "volCcy"]
+        columns = {name: rows[name] for name in ("ts", "open", "high", "low", "close")}
+        columns |= {"volume": volume, "turnover": rows["turnover"]}
+        columns["trade_count"] = pa.nulls(rows.num_rows, pa.int64())
+        return pa.table(columns)

@@ -1,0 +1,127 @@
+"""Rows of a JSON answer as Arrow columns, without a Python object per cell.
+
+Venues send candles as lists of numbers, plain or in quotes: ``[[1700000000000,"1.5",...],...]``. Once the
+brackets between the rows are line ends, that text is CSV, and ``pyarrow.csv`` reads it into columns several
+times faster than a JSON decoder makes lists of it. Whatever does not look exactly like that (blanks between
+the values, rows of another width, escapes) goes through orjson, which also judges whether it is JSON at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from zvt_crypto.core.errors import ProviderUnavailable
+
+logger = logging.getLogger(__name__)
+
+_ROW_STARTS_LINE: Final = bytes.maketrans(b"[", b"\n")
+
+#: Marks a value in a row that nobody wants.
+SKIP: Final = None
+
+
+class RowLayout:
+    """What the values of a row are, in the venue's order.
+
+    Args:
+        columns: Name and Arrow type (int64 or float64) of each value; ``SKIP`` as type leaves one out.
+        path: Keys that lead from the answer to its rows, such as ``("data",)``.
+    """
+
+    def __init__(self, columns: Mapping[str, pa.DataType | None], path: Sequence[str] = ()) -> None:
+        self.path = tuple(path)
+        self.width = len(columns)
+        self.kept = tuple((i, name, kind) for i, (name, kind) in enumerate(columns.items()) if kind is not SKIP)
+        self.schema = pa.schema([(name, kind) for _, name, kind in self.kept])
+        # "],[" becomes a comma and a line end, so each line ends with an empty value.
+        self._read = pa_csv.ReadOptions(column_names=[*columns, "end of row"], use_threads=False)
+        # A row that is empty must fail, not vanish.
+        self._parse = pa_csv.ParseOptions(quote_char=False, ignore_empty_lines=False)
+        self._convert = pa_csv.ConvertOptions(
+            column_types=self.schema,
+            include_columns=self.schema.names,
+            null_values=["", "null"],
+            check_utf8=False,
+        )
+
+    def from_text(self, text: str) -> pa.Table:
+        """Columns of rows given as text, the outer brackets cut off: ``1,"2"],[3,"4"``.
+
+        Raises:
+            ProviderUnavailable: The text is not JSON, or the values are not numbers.
+        """
+        raw = text.encode()
+        lines = raw.translate(_ROW_STARTS_LINE, b'"]')
+        rows = lines.count(b"\n") + 1
+        quotes = len(raw) - len(lines) - (rows - 1)
+        # Deleting quotes and brackets would hide a lost one; their number tells.
+        if quotes % (2 * rows) == 0:
+            try:
+                table = pa_csv.read_csv(pa.py_buffer(lines + b","), self._read, self._parse, self._convert)
+            except pa.ArrowInvalid as error:
+                logger.debug("rows are not plain CSV, so they are decoded as JSON: %s", error)
+            else:
+                if table.num_rows == rows:
+                    return table
+        try:
+            return self.from_lists(orjson.loads(f"[[{text}]]"))
+        except orjson.JSONDecodeError as error:
+            raise ProviderUnavailable(f"the exchange's rows are cut or garbled: {_start(text)}") from error
+
+    def from_lists(self, rows: Any) -> pa.Table:
+        """Columns of decoded rows.
+
+        Raises:
+            ProviderUnavailable: The rows are not lists of numbers of at least the layout's width.
+        """
+        if not isinstance(rows, list):
+            raise ProviderUnavailable(f"the exchange sent no rows: {_start(rows)}")
+        for row in rows:
+            if not isinstance(row, list) or len(row) < self.width:
+                raise ProviderUnavailable(f"the exchange sent a row that is cut: {_start(row)}")
+        try:
+            columns = [pa.array([_number(row[i], kind) for row in rows], kind) for i, _, kind in self.kept]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ProviderUnavailable(f"the exchange's rows hold something that is no number: {error}") from error
+        return pa.table(columns, schema=self.schema)
+
+    def find(self, answer: Any) -> Any:
+        """The rows inside a decoded answer; None where the path leads nowhere."""
+        for key in self.path:
+            answer = answer.get(key) if isinstance(answer, dict) else None
+        return answer
+
+
+def cut_rows(body: str) -> tuple[Any, str | None]:
+    """Decode an answer with its rows cut out: an empty list is in their place.
+
+    Returns:
+        The decoded rest, and the rows' text for ``RowLayout.from_text``; None if there are no rows in
+        plain form, and then nothing was cut out.
+
+    Raises:
+        ValueError: What is left is not JSON (the answer was cut short, say).
+    """
+    start, end = body.find("[["), body.rfind("]]")
+    if start < 0 or end < start:
+        return orjson.loads(body), None
+    return orjson.loads(f"{body[:start]}[]{body[end + 2 :]}"), body[start + 2 : end]
+
+
+def _number(value: Any, kind: pa.DataType) -> int | float | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool):
+        raise TypeError(f"{value!r}")
+    return float(value) if pa.types.is_floating(kind) else int(value)
+
+
+def _start(value: object) -> str:
+    text = str(value)
+    return repr(text if len(text) <= 60 else text[:60] + "...")

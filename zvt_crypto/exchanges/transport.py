@@ -1,0 +1,125 @@
+"""What is laid over a ccxt class: the gateway, the pauses, bad answers, and rows that stay text."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from zvt_crypto.core.errors import RateLimitExceeded
+from zvt_crypto.exchanges.budget import Pause
+from zvt_crypto.exchanges.ccxt_errors import no_answer, refusal
+from zvt_crypto.exchanges.rawrows import cut_rows
+
+if TYPE_CHECKING:
+    CcxtExchange: Any = object
+else:
+    CcxtExchange = object
+
+_AUTH_STATUS: Final = (401, 407, 511)
+
+
+@dataclass(slots=True)
+class Call:
+    """One call to ccxt: what its caller wants of the transport, and what the transport saw.
+
+    Attributes:
+        keep_rows: Leave the rows of the answer as text.
+        rows: The rows' text, None if the answer had none in plain form.
+        sent: Local epoch seconds when the last HTTP request went out (after any throttling).
+        received: Local epoch seconds when its answer was there.
+    """
+
+    keep_rows: bool = False
+    rows: str | None = None
+    sent: float = 0.0
+    received: float = 0.0
+
+
+#: Set by ``Connection`` around a call; tasks that ccxt starts inherit it.
+CALL: Final[ContextVar[Call | None]] = ContextVar("call", default=None)
+
+
+class Transport(CcxtExchange):
+    """Mixed in before a ccxt async class; overrides only hooks that ccxt has for this purpose.
+
+    ccxt keeps status and headers of the last answer on the instance, where concurrent requests overwrite them.
+    ``handle_errors`` gets each request's own, so that is where they are judged.
+    """
+
+    pause: Pause
+    slots: asyncio.Semaphore
+    gateway: str | None = None
+    listed: tuple[dict[str, Any], ...] = ()
+
+    def use_gateway(self, gateway: str) -> None:
+        """Send every REST and WebSocket call to ``{gateway}/{original host}/{original path}``."""
+        self.gateway = gateway
+        self.urls["api"] = self._redirected(self.urls["api"])
+
+    async def fetch(self, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
+        """Make one HTTP request, as soon as a slot is free and no pause holds it back."""
+        async with self.slots:
+            await self.pause.wait()
+            call = CALL.get()
+            if call is None:
+                return await super().fetch(url, method, headers, body)
+            call.sent = time.time()
+            answer = await super().fetch(url, method, headers, body)
+            call.received = time.time()
+            return answer
+
+    def on_json_response(self, response_body: str) -> Any:
+        """Decode an answer, without its rows if the caller wants those as text."""
+        call = CALL.get()
+        if call is None or not call.keep_rows:
+            return super().on_json_response(response_body)
+        answer, call.rows = cut_rows(response_body)
+        return answer
+
+    def handle_errors(
+        self,
+        code: int,
+        reason: str,
+        url: str,
+        method: str,
+        headers: dict[str, str],
+        body: str,
+        response: Any,
+        request_headers: Any,
+        request_body: Any,
+    ) -> None:
+        """Raise our errors for refusals and for what is no answer; the venue's own codes are ccxt's business."""
+        refused = refusal(self.id, code, headers, body)
+        if refused is not None:
+            if isinstance(refused, RateLimitExceeded) and refused.retry_after:
+                self.pause.hold(refused.retry_after)
+            raise refused
+        super().handle_errors(code, reason, url, method, headers, body, response, request_headers, request_body)
+        unknown = code >= 400 and str(code) not in self.httpExceptions
+        if (response is None or unknown) and code not in _AUTH_STATUS:
+            raise no_answer(self.id, code, reason, body)
+
+    def set_markets(self, markets: Any, currencies: Any = None) -> Any:
+        """Keep the markets as listed: ccxt's index by symbol drops all but one of those that share a symbol."""
+        self.listed = tuple(markets.values() if isinstance(markets, dict) else markets)
+        return super().set_markets(markets, currencies)
+
+    def get_exceptions_by_url(self, url: str, kind: str) -> Any:
+        """binance tells its error tables apart by the host, so it must see the original one."""
+        original = url.replace(f"{self.gateway}/", "https://", 1) if self.gateway else url
+        return super().get_exceptions_by_url(original, kind)
+
+    def _redirected(self, urls: Any) -> Any:
+        if isinstance(urls, dict):
+            return {key: self._redirected(value) for key, value in urls.items()}
+        if not isinstance(urls, str):
+            return urls
+        parts = re.match(r"(http|ws)s?://([^/:]+)(?::\d+)?(.*)", urls.replace("{hostname}", self.hostname or ""))
+        if parts is None or self.gateway is None:
+            return urls
+        base = self.gateway if parts[1] == "http" else re.sub(r"^http", "ws", self.gateway)
+        return f"{base}/{parts[2]}{parts[3]}"
