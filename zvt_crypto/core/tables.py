@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, Literal
 
 import numpy as np
@@ -118,8 +119,13 @@ class TableSpec:
     @property
     def schema(self) -> pa.Schema:
         """Arrow schema of a batch: ``ts`` first for a series, then the stored columns."""
-        key = [pa.field("ts", pa.int64(), nullable=False)] if self.layout == "series" else []
-        return pa.schema([*key, *(pa.field(c.name, ARROW_TYPE[c.type]) for c in self.columns)])
+        return _schema(self)
+
+
+@cache
+def _schema(spec: TableSpec) -> pa.Schema:
+    key = [pa.field("ts", pa.int64())] if spec.layout == "series" else []
+    return pa.schema([*key, *(pa.field(c.name, ARROW_TYPE[c.type]) for c in spec.columns)])
 
 
 class Registry(Mapping[str, TableSpec]):

@@ -139,7 +139,8 @@ class Backfill:
                 self._queue.append(job)
             else:
                 self.progress.finished(job.outcome)
-        workers = [asyncio.create_task(self._work()) for _ in range(self.concurrency)]
+        # The client lets `concurrency` requests out at once; as many pages again may wait to be stored.
+        workers = [asyncio.create_task(self._work()) for _ in range(2 * self.concurrency)]
         try:
             await asyncio.gather(*workers)
         finally:

@@ -54,7 +54,10 @@ class Checked:
 
 def check(spec: TableSpec, batch: pa.Table) -> Checked:
     """Put rows in order, drop repeated keys (the last one stays) and set aside rows that break a rule."""
-    batch = _in_order(batch.select(spec.schema.names).cast(spec.schema))
+    schema = spec.schema
+    if not batch.schema.equals(schema):
+        batch = batch.select(schema.names).cast(schema)
+    batch = _in_order(batch)
     rejected: dict[str, list[int]] = {}
     for rule in spec.rules:
         bad = rule.bad(batch)
