@@ -42,7 +42,7 @@ asyncio.run(main())
 
 OURS = """
 from zvt_crypto.core.config import load_settings
-from zvt_crypto.domain import models, kdata, entities
+from zvt_crypto.domain import kdata, entities
 from zvt_crypto.core.tables import tables
 from zvt_crypto.recorders.run import Run, Selection
 import ccxt.async_support

