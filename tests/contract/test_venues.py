@@ -19,7 +19,9 @@ from zvt_crypto.store.writer import check
 assert kdata
 NOW = parse_time("2024-06-10T12:34:30Z")
 SYMBOL = {"cryptopair": "BTC/USDT", "cryptoperp": "BTC/USDT:USDT"}
-PLACES = [(name, kind) for name, venue in sorted(venues().items()) for kind in venue.capabilities.entity_types]
+PLACES = [
+    (name, kind) for name, venue in sorted(venues().items()) for kind in venue.capabilities.entity_types
+]
 SERIES = [
     (name, kind, spec)
     for name, kind in PLACES
@@ -99,7 +101,9 @@ def test_a_full_page_has_the_markets_rows_and_the_tables_schema(with_venue, mark
     assert checked.batch["ts"].to_pylist() == wanted["ts"].to_pylist()
     assert fetched.requests == 1 if wanted.num_rows == (end - start) // step else fetched.requests > 1
     for column in ("open", "high", "low", "close", "volume", "turnover"):
-        assert checked.batch[column].to_pylist() == pytest.approx(wanted[column].to_pylist(), rel=1e-9), column
+        assert checked.batch[column].to_pylist() == pytest.approx(wanted[column].to_pylist(), rel=1e-9), (
+            column
+        )
 
 
 @pytest.mark.parametrize(("name", "kind"), PLACES)
@@ -127,7 +131,10 @@ def test_disorder_is_put_right(with_venue, market, name, kind, fault):
     end = NOW - NOW % step
     fetched = with_venue(name, kind, window(end - 90 * step, end, step, "1h"), faults=[fault])
     ordered = check(tables[f"{kind}_1h_kdata"], fetched.batch).batch
-    assert ordered["ts"].to_pylist() == market.candles(SYMBOL[kind], "1h", end - 90 * step, end).table()["ts"].to_pylist()
+    assert (
+        ordered["ts"].to_pylist()
+        == market.candles(SYMBOL[kind], "1h", end - 90 * step, end).table()["ts"].to_pylist()
+    )
 
 
 @pytest.mark.parametrize(("name", "kind"), PLACES)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from conftest_recorders import DAY, NOW, Recorder, expected, same
 
@@ -28,13 +29,13 @@ sys.exit(report.exit_code)
 def test_sigkill_loses_nothing_and_doubles_nothing(box, market, tmp_path):
     # Slow enough to be hit in the middle.
     box.faults = ["slow:0.05,path=klines"]
-    here = os.path.dirname(__file__)
+    here = str(Path(__file__).parent)
     command = [sys.executable, "-c", SCRIPT, box.url, str(tmp_path), here, str(START)]
     moments = random.Random(20240610)
     killed = 0
     for _ in range(KILLS):
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.getcwd()}
+            command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(Path.cwd())}
         )
         assert process.stdout.readline() == b"begun\n"
         time.sleep(moments.uniform(0.05, 1.6))

@@ -21,7 +21,11 @@ SERIES = {
 
 def load(path):
     """The file's own values, read without our code."""
-    frame = pd.read_feather(path) if path.suffix == ".feather" else pd.read_csv(path, float_precision="round_trip")
+    frame = (
+        pd.read_feather(path)
+        if path.suffix == ".feather"
+        else pd.read_csv(path, float_precision="round_trip")
+    )
     frame.columns = [name.lower() for name in frame.columns]
     time = next(name for name in ("timestamp", "date", "time") if name in frame)
     frame["ms"] = pd.to_datetime(frame[time], utc=True).astype("datetime64[ms, UTC]").astype("int64")
@@ -30,7 +34,9 @@ def load(path):
 
 @pytest.mark.parametrize("provider", ["binance", "okx"])
 @pytest.mark.parametrize("name", SERIES)
-def test_every_value_equals_the_files_and_every_missing_minute_is_a_gap(real_candles, tmp_path, name, provider):
+def test_every_value_equals_the_files_and_every_missing_minute_is_a_gap(
+    real_candles, tmp_path, name, provider
+):
     symbol, table, kind, code = SERIES[name]
     path = real_candles / name
     frame = load(path)
@@ -42,7 +48,10 @@ def test_every_value_equals_the_files_and_every_missing_minute_is_a_gap(real_can
         report = recorder.record(table, provider=provider, codes=(symbol,), start=first, end=last + step)
         assert report.exit_code == 0, [o.errors for o in report.failed]
         found = recorder.rows(table, f"{kind}_{provider}_{code}", provider)
-        assert recorder.record(table, provider=provider, codes=(symbol,), start=first, end=last + step).requests == 0
+        assert (
+            recorder.record(table, provider=provider, codes=(symbol,), start=first, end=last + step).requests
+            == 0
+        )
     assert found["ts"].to_pylist() == frame["ms"].tolist()
     for column in ("open", "high", "low", "close", "volume"):
         np.testing.assert_array_equal(found[column].to_numpy(), frame[column].to_numpy(), err_msg=column)

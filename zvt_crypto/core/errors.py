@@ -144,6 +144,7 @@ class SymbolMappingError(SkippableError):
 
     code = "CRYPTO_SYMBOL_MAPPING_ERROR"
     http_status = 400
+    exit_code = EXIT_MISUSE
 
 
 class DataQualityFailure(SkippableError):

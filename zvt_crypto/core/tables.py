@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from zvt_crypto.core.errors import InvalidArgument, unknown_value
+from zvt_crypto.core.levels import DAY_MS, LEVEL_MS
 
 ColumnType = Literal["float", "int", "text", "time", "bool"]
 
@@ -28,6 +29,9 @@ ARROW_TYPE: Final[dict[str, pa.DataType]] = {
     "time": pa.int64(),
     "bool": pa.bool_(),
 }
+
+#: Candles of one entity that share a version number in the store.
+CHUNK_ROWS: Final = 1 << 16
 
 #: A rule's verdict on a batch: a boolean array, true where a row cannot be true.
 BadRows = npt.NDArray[np.bool_]
@@ -105,6 +109,11 @@ class TableSpec:
         zvt builds it as ``entity_type.capitalize() + level + "Kdata"``.
         """
         return self.entity_type.capitalize() + self.class_name[len(self.entity_type) :]
+
+    @property
+    def chunk_ms(self) -> int:
+        """Length of the stretches of time whose rows carry one version number, so that copies can be checked."""
+        return CHUNK_ROWS * LEVEL_MS[self.level] if self.level else DAY_MS
 
     @property
     def shown(self) -> tuple[Column | Derived, ...]:

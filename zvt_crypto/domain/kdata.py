@@ -39,12 +39,13 @@ _AMOUNTS = ("volume", "turnover", "trade_count")
 
 def _not_a_number(batch: pa.Table) -> BadRows:
     """Prices or volume missing, NaN or infinite."""
-    return ~np.isfinite([batch[name].to_numpy() for name in (*_PRICES, "volume")]).all(axis=0)
+    bad: BadRows = ~np.isfinite([batch[name].to_numpy() for name in (*_PRICES, "volume")]).all(axis=0)
+    return bad
 
 
 def _not_positive(batch: pa.Table) -> BadRows:
     """A price of zero or less, or a negative amount."""
-    bad = (np.array([batch[name].to_numpy() for name in _PRICES]) <= 0).any(axis=0)
+    bad: BadRows = (np.array([batch[name].to_numpy() for name in _PRICES]) <= 0).any(axis=0)
     for name in _AMOUNTS:
         if batch[name].null_count < len(batch):
             bad |= batch[name].to_numpy() < 0
@@ -54,7 +55,8 @@ def _not_positive(batch: pa.Table) -> BadRows:
 def _outside_range(batch: pa.Table) -> BadRows:
     """A price above high or below low."""
     opened, high, low, close = (batch[name].to_numpy() for name in _PRICES)
-    return (np.maximum(np.maximum(opened, close), low) > high) | (np.minimum(opened, close) < low)
+    bad: BadRows = (np.maximum(np.maximum(opened, close), low) > high) | (np.minimum(opened, close) < low)
+    return bad
 
 
 def _off_grid(step: int) -> Check:

@@ -6,8 +6,6 @@ Importing this module makes every table of this package known to zvt; no file is
 from __future__ import annotations
 
 import datetime as dt
-import importlib
-import pkgutil
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
@@ -16,10 +14,12 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, String
 from sqlalchemy.ext.declarative import DeclarativeMeta
 from sqlalchemy.orm import declarative_base, validates
 from sqlalchemy.types import TypeDecorator
+
 from zvt_crypto import zvt_bridge
 from zvt_crypto.core.errors import InvalidArgument
 from zvt_crypto.core.levels import DAY_MS, iso, level_ms, parse_time
-from zvt_crypto.core.tables import TableSpec, tables
+from zvt_crypto.core.tables import TableSpec
+from zvt_crypto.domain import load_tables
 
 # Importing zvt registers our tables, which takes the classes that this module is about to define.
 zvt_bridge.hold_registration()
@@ -295,13 +295,6 @@ def _mapped_class(spec: TableSpec) -> Any:
     return mapped
 
 
-def _load_families() -> None:
-    """Import every file beside this one, so that each registers its tables."""
-    package = importlib.import_module("zvt_crypto.domain")
-    for module_info in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module_info.name}")
-
-
 def register(providers: Sequence[str]) -> dict[str, Any]:
     """Make the class of every registered table and make it known to zvt.
 
@@ -311,9 +304,8 @@ def register(providers: Sequence[str]) -> dict[str, Any]:
     Returns:
         The classes by public name.
     """
-    _load_families()
     classes: dict[str, Any] = {}
-    for spec in tables.values():
+    for spec in load_tables().values():
         mapped = _mapped_class(spec)
         classes[spec.class_name] = mapped
         if spec.layout == "entities":

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -80,14 +80,27 @@ class Venue(ABC):
         """
         if entity_type == "cryptoasset":
             return assets_of([m for kind in self.ccxt_ids for m in await self.client.markets(kind)])
-        return from_markets(self.name, await self.client.markets(entity_type))
+        markets = await self.client.markets(entity_type)
+        return from_markets(self.name, entity_type, markets, await self.extras(entity_type, markets))
+
+    async def extras(
+        self, entity_type: str, markets: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Columns of the instrument tables that ccxt's market structure does not hold, by native id.
+
+        May make a request. Venues override it; ``market["info"]`` is the venue's own description.
+        """
+        return {}
 
     def instrument(self, row: Mapping[str, Any]) -> Instrument:
         """What fetching needs of a row of the entity tables."""
         return Instrument(row["entity_type"], row["code"], row["symbol"], row["native_id"])
 
     async def find_listing(self, instrument: Instrument) -> int | None:
-        """Open time of the first daily candle, epoch ms; None where there is none yet."""
+        """Open time of the first daily candle, epoch ms; None where there is none yet.
+
+        Walks back page by page. Venues that answer with the first candle directly override it.
+        """
 
         async def fetch_page(start: int, end: int) -> pa.Table:
             return await self.fetch_candle_page(instrument, "1d", start, end)

@@ -6,14 +6,13 @@ https://developers.binance.com/docs/derivatives/usds-margined-futures/market-dat
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from zvt_crypto.core.levels import LEVEL_MS, level_ms
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
-from zvt_crypto.exchanges.instruments import Instruments
 from zvt_crypto.exchanges.rawrows import SKIP, RowLayout
 
 _KLINES: Final = RowLayout(
@@ -36,6 +35,7 @@ _METHOD: Final = {"cryptopair": "publicGetKlines", "cryptoperp": "fapiPublicGetK
 _OPTIONS: Final = {"fetchCurrencies": False, "fetchMargins": False}
 #: Hours between funding payments of the contracts that ``fundingInfo`` does not list.
 _USUAL_FUNDING: Final = 8.0
+_NEVER: Final = 4_133_404_800_000
 
 
 class Binance(Venue):
@@ -60,6 +60,31 @@ class Binance(Venue):
             "endTime": end - 1,
             "limit": -(-(end - start) // level_ms(level)),
         }
+        return await self._klines(instrument, params)
+
+    async def find_listing(self, instrument: Instrument) -> int | None:
+        """One request: from time 0 on, the first daily candle is answered."""
+        params = {"symbol": instrument.native_id, "interval": "1d", "startTime": 0, "limit": 1}
+        rows = await self._klines(instrument, params)
+        return rows["ts"][0].as_py() if rows.num_rows else None
+
+    async def extras(
+        self, entity_type: str, markets: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """For perpetuals the end of trading and, by a request, the funding interval."""
+        if entity_type != "cryptoperp":
+            return {}
+        answer = await self.client.call(entity_type, "fapiPublicGetFundingInfo", {})
+        hours = {row["symbol"]: float(row["fundingIntervalHours"]) for row in answer}
+        return {
+            market["id"]: {
+                "funding_interval_hours": hours.get(market["id"], _USUAL_FUNDING),
+                "end_date": _end_of_trading(market["info"]),
+            }
+            for market in markets
+        }
+
+    async def _klines(self, instrument: Instrument, params: Mapping[str, Any]) -> pa.Table:
         return await self.client.rows(
             instrument.entity_type,
             _METHOD[instrument.entity_type],
@@ -68,16 +93,8 @@ class Binance(Venue):
             subject=instrument.symbol,
         )
 
-    async def fetch_instruments(self, entity_type: str) -> Instruments:
-        """For perpetuals a second request tells the contracts whose funding interval is not 8 hours."""
-        found = await super().fetch_instruments(entity_type)
-        if entity_type != "cryptoperp":
-            return found
-        answer = await self.client.call(entity_type, "fapiPublicGetFundingInfo", {})
-        hours = {row["symbol"]: float(row["fundingIntervalHours"]) for row in answer}
-        intervals = [hours.get(name, _USUAL_FUNDING) for name in found.batch["native_id"].to_pylist()]
-        column = found.batch.schema.get_field_index("funding_interval_hours")
-        batch = found.batch.set_column(
-            column, "funding_interval_hours", pc.cast(pa.array(intervals), pa.float64())
-        )
-        return Instruments(batch, found.conflicts)
+
+def _end_of_trading(contract: Mapping[str, Any]) -> int | None:
+    """When a perpetual is delisted; until that is known Binance says the end of 2100."""
+    date = int(contract.get("deliveryDate") or _NEVER)
+    return date if date < _NEVER else None

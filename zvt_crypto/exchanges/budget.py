@@ -40,10 +40,10 @@ class Pause:
     def remaining(self) -> float:
         """Seconds until requests may go on; 0 if they may now."""
         try:
-            until_ms = orjson.loads(self.path.read_bytes())["until_ms"]
+            until_ms = float(orjson.loads(self.path.read_bytes())["until_ms"])
         except FileNotFoundError:
             return 0.0
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             logger.warning("%s is not readable and is ignored: %s", self.path, error)
             return 0.0
         return max(until_ms / 1000 - time.time(), 0.0)

@@ -1,13 +1,12 @@
 """ccxt's errors and bad HTTP answers as ours: one table, for all venues.
 
-ccxt's classes are looked up by name, the class itself before its parents, so nothing here imports ccxt. Where a
-venue's answer says more than the class that ccxt chose for it, its words decide.
+Classes of ccxt are looked up by name, the class itself before its parents, so nothing here imports ccxt.
+Where a venue's answer says more than the class that ccxt chose for it, its words decide.
 """
 
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import email.utils
 import re
 import time
@@ -50,6 +49,8 @@ _BY_WORDS: Final[tuple[tuple[re.Pattern[str], type[ZvtCryptoError]], ...]] = tup
     for pattern, kind in (
         (r"restricted location|not available in your (country|region)", RegionBlocked),
         (r"maintenance|system upgrad", ExchangeMaintenance),
+        # okx 50026, which ccxt takes for a bad request
+        (r"system error", ProviderUnavailable),
         (r'too many (visits|requests)|"code"\s*:\s*"?429000', RateLimitExceeded),
         # bybit, coinbase, kraken, kucoin: ccxt has BadRequest or ExchangeError for these
         (r"symbol invalid|valid product_id|Unknown asset pair|\"code\"\s*:\s*\"900001", PairNotFound),
@@ -98,7 +99,9 @@ def refusal(exchange: str, status: int, headers: Mapping[str, str], body: str) -
     """The error that an HTTP status alone stands for: a rate limit, a ban or a blocked region; else None."""
     if status == 451:
         return RegionBlocked(
-            f"{exchange} does not serve this country (HTTP 451): {readable(body)}", exchange=exchange, status=451
+            f"{exchange} does not serve this country (HTTP 451): {readable(body)}",
+            exchange=exchange,
+            status=451,
         )
     if status in (418, 429):
         return RateLimitExceeded(
@@ -120,7 +123,7 @@ def no_answer(exchange: str, status: int, reason: str | None, body: str) -> Prov
 
 
 def readable(text: str) -> str:
-    """A body or message on one line, without markup and query strings (they may hold keys), at most 200 long."""
+    """A text on one line, without markup and query strings (they may hold keys), at most 200 long."""
     words = _VENUE_WORDS.search(text)
     plain = words[1] if words else re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)
     plain = re.sub(r"\?\S*=\S*", "", plain)
@@ -148,15 +151,18 @@ def _words(error: Exception) -> str:
 
 
 def _retry_after(headers: Mapping[str, str], body: str) -> float | None:
-    """Seconds to wait, from the header (RFC 9110: seconds or a date) or from binance's ban message."""
-    banned = _BANNED_UNTIL.search(body)
-    if banned:
-        return max(int(banned[1]) / 1000 - time.time(), 1.0)
+    """Seconds to wait, from the header (RFC 9110: seconds or a date), else from binance's ban message.
+
+    The header comes first, as seconds need no agreement of clocks.
+    """
     value = next((v.strip() for name, v in headers.items() if name.lower() == "retry-after"), "")
     if re.fullmatch(r"\d+(\.\d+)?", value):
         return float(value)
+    banned = _BANNED_UNTIL.search(body)
+    if banned:
+        return max(int(banned[1]) / 1000 - time.time(), 1.0)
     try:
         moment = email.utils.parsedate_to_datetime(value)
     except ValueError:
         return None
-    return max((moment - dt.datetime.now(dt.timezone.utc)).total_seconds(), 1.0)
+    return max(moment.timestamp() - time.time(), 1.0)

@@ -1,17 +1,20 @@
-"""ccxt's clients as ours: one instance per ccxt class, our errors, retries, pauses, the exchange's clock."""
+"""The way to an exchange: the only module that imports ccxt, and not before something is asked."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import time
+import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from zvt_crypto.core.config import Settings
-from zvt_crypto.exchanges.budget import Pause
+from zvt_crypto.core.errors import NotSupported, unknown_value
+from zvt_crypto.exchanges.budget import PATIENCE_SECONDS, Pause
 from zvt_crypto.exchanges.connection import Connection
 from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.transport import Transport
@@ -25,21 +28,33 @@ class Client:
 
     Args:
         venue: Class of the venue, which names the ccxt classes and their options.
-        settings: Gateway, limits and how often to retry. Pauses that a venue imposes are kept in ``state``
-            beside the data folder.
+        settings: Gateway, budget, attempts, time-outs.
+        state_dir: Folder that keeps the pauses which the venue imposes; by default ``state`` beside the data
+            folder, so that all processes of a machine keep to them.
+        patience: Longest pause, in seconds, that is sat out; a longer one raises ``RateLimitExceeded``.
     """
 
-    def __init__(self, venue: type[Venue], settings: Settings) -> None:
+    def __init__(
+        self,
+        venue: type[Venue],
+        settings: Settings,
+        *,
+        state_dir: Path | None = None,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
         self.venue = venue
         self.settings = settings
+        self._state_dir = state_dir or settings.data_path.parent / "state"
+        self._patience = patience
         self._connections: dict[str, Connection] = {}
 
     async def __aenter__(self) -> Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for connection in self._connections.values():
-            await connection.close()
+        connections = list(self._connections.values())
+        self._connections.clear()
+        await asyncio.gather(*(connection.close() for connection in connections))
 
     async def call(
         self, entity_type: str, method: str, params: Mapping[str, Any], *, subject: str | None = None
@@ -50,10 +65,11 @@ class Client:
             entity_type: Which ccxt class to use.
             method: Name of the implicit method.
             params: The request's parameters.
-            subject: What is asked about, for error messages.
+            subject: The unified symbol that is asked about, for error messages.
 
         Raises:
-            ZvtCryptoError: What ``ccxt_errors`` makes of the failure, after the last attempt.
+            ZvtCryptoError: What ``ccxt_errors`` makes of the failure, after the last attempt;
+                ``details["attempts"]`` says how many there were.
         """
         return await self._connection(entity_type).request(method, dict(params), subject)
 
@@ -70,20 +86,26 @@ class Client:
         return await self._connection(entity_type).request_rows(method, dict(params), layout, subject)
 
     async def markets(self, entity_type: str) -> list[dict[str, Any]]:
-        """ccxt's market structures of all markets of an entity type, active or not."""
+        """Market structures of ccxt for all markets of an entity type, active or not; loaded once.
+
+        Pairs are spot markets, perpetuals are swaps: dated futures and options are left out.
+        """
         kind = "spot" if entity_type == "cryptopair" else "swap"
         return [market for market in await self._connection(entity_type).markets() if market.get(kind)]
 
     async def now(self, entity_type: str) -> int:
-        """The exchange's time in epoch milliseconds; its clock is asked once, then ours is corrected by it."""
-        return int(time.time() * 1000) + await self.clock_offset(entity_type)
+        """The exchange's time in epoch milliseconds UTC; its clock is asked every ten minutes."""
+        return time.time_ns() // 1_000_000 + await self.clock_offset(entity_type)
 
     async def clock_offset(self, entity_type: str) -> int:
         """How many milliseconds the exchange's clock is ahead of this machine's."""
         return await self._connection(entity_type).offset_ms()
 
     def _connection(self, entity_type: str) -> Connection:
-        ccxt_id = self.venue.ccxt_ids[entity_type]
+        ccxt_id = self.venue.ccxt_ids.get(entity_type)
+        if ccxt_id is None:
+            what = f"entity type of {self.venue.name}"
+            raise unknown_value(what, entity_type, self.venue.ccxt_ids, error=NotSupported)
         if ccxt_id not in self._connections:
             self._connections[ccxt_id] = self._connect(ccxt_id)
         return self._connections[ccxt_id]
@@ -91,17 +113,22 @@ class Client:
     def _connect(self, ccxt_id: str) -> Connection:
         # ccxt costs a second to import, so it is imported by whoever talks to an exchange.
         ccxt = importlib.import_module("ccxt.async_support")
+        settings = self.settings
         exchange: Any = type(ccxt_id, (Transport, getattr(ccxt, ccxt_id)), {})(
             {
-                "enableRateLimit": self.settings.rate_limit,
-                "timeout": int(self.settings.timeout_seconds * 1000),
+                "enableRateLimit": settings.rate_limit,
+                "timeout": int(settings.timeout_seconds * 1000),
                 "enableLastHttpResponse": False,
                 "enableLastJsonResponse": False,
                 "options": dict(self.venue.ccxt_options.get(ccxt_id, {})),
+                # If told to, aiohttp reads the environment for each request; so only where there is a proxy.
+                "aiohttp_trust_env": settings.gateway is None and bool(urllib.request.getproxies()),
             }
         )
-        exchange.pause = Pause(ccxt_id, self.settings.data_path.parent / "state" / f"{ccxt_id}.json")
-        exchange.slots = asyncio.Semaphore(self.settings.concurrency)
-        if self.settings.gateway:
-            exchange.use_gateway(self.settings.gateway)
-        return Connection(exchange, ccxt.BaseError, self.settings)
+        exchange.pause = Pause(ccxt_id, self._state_dir / f"{ccxt_id}.json", self._patience)
+        exchange.slots = asyncio.Semaphore(settings.concurrency)
+        if settings.gateway is not None:
+            exchange.use_gateway(settings.gateway)
+            if settings.gateway.startswith("http://"):
+                exchange.timeout_on_exit = 0  # what ccxt waits for TLS connections to end
+        return Connection(exchange, ccxt.BaseError, settings)

@@ -58,7 +58,7 @@ class Connection:
                 answer = await endpoint(params)
             finally:
                 CALL.reset(token)
-            return layout.from_text(call.rows) if call.rows is not None else layout.from_lists(layout.find(answer))
+            return layout.read(answer, call.rows)
 
         return await self._attempts(rows, subject)
 
@@ -111,7 +111,7 @@ class Connection:
             CALL.reset(token)
         if server_ms is None:
             raise ProviderUnavailable(f"{self.exchange.id} answers without the time that it was asked for")
-        return round(server_ms - (call.sent + call.received) * 500)
+        return int(server_ms) - round((call.sent + call.received) * 500)
 
     async def _attempts(self, ask: Callable[[], Awaitable[T]], subject: str | None) -> T:
         """Ask until it works, the error is not worth another attempt, or the attempts are used up."""
@@ -139,7 +139,7 @@ class Connection:
 
     def _is_worth_a_retry(self, error: BaseException) -> bool:
         if isinstance(error, RateLimitExceeded) and error.retry_after:
-            return error.retry_after <= self.exchange.pause.patience
+            return bool(error.retry_after <= self.exchange.pause.patience)
         return isinstance(error, RetriableError)
 
     def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
@@ -147,4 +147,5 @@ class Connection:
         if isinstance(error, RateLimitExceeded) and error.retry_after:
             return 0.0  # the transport's pause holds the next attempt back, with all other requests
         first = self._settings.retry_wait_seconds
-        return tenacity.wait_exponential_jitter(first, _LONGEST_WAIT_SECONDS, jitter=first)(state)
+        doubling = tenacity.wait_exponential(multiplier=first, max=_LONGEST_WAIT_SECONDS)
+        return (doubling + tenacity.wait_random(0, first))(state)

@@ -1,8 +1,12 @@
-"""OKX: spot and perpetual swaps. https://www.okx.com/docs-v5/en/#order-book-trading-market-data"""
+"""OKX: spot and perpetual swaps.
+
+https://www.okx.com/docs-v5/en/#order-book-trading-market-data
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +14,8 @@ import pyarrow.compute as pc
 from zvt_crypto.core.levels import level_ms
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
 from zvt_crypto.exchanges.rawrows import RowLayout
+
+T = TypeVar("T")
 
 #: A day's bar without ``utc`` opens at 16:00 UTC, which is midnight in Hong Kong.
 _BARS: Final = {"1m": "1m", "5m": "5m", "15m": "15m", "30m": "30m", "1h": "1H", "4h": "4H", "1d": "1Dutc"}
@@ -64,3 +70,20 @@ class Okx(Venue):
         columns |= {"volume": volume, "turnover": rows["turnover"]}
         columns["trade_count"] = pa.nulls(rows.num_rows, pa.int64())
         return pa.table(columns)
+
+    async def extras(
+        self, entity_type: str, markets: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """The largest limit order and the end of trading, from the list of instruments itself."""
+        return {
+            market["id"]: {
+                "max_qty": _number(market["info"].get("maxLmtSz"), float),
+                "end_date": _number(market["info"].get("expTime"), int),
+            }
+            for market in markets
+        }
+
+
+def _number(text: str | None, kind: Callable[[str], T]) -> T | None:
+    """OKX writes an empty text where there is no value."""
+    return kind(text) if text else None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from zvt_crypto.core.errors import DataQualityFailure
 from zvt_crypto.core.levels import iso
+
+#: 2010-01-01
+_NO_CANDLES_BEFORE: Final = 1_262_304_000_000
 
 FetchPage = Callable[[int, int], Awaitable[pa.Table]]
 
@@ -52,27 +56,35 @@ async def fetch_window(fetch_page: FetchPage, start: int, end: int, step: int) -
         lower, upper = todo.pop()
         page = await fetch_page(lower, upper)
         requests += 1
-        inside = page.filter(pc.and_(pc.greater_equal(page["ts"], lower), pc.less(page["ts"], upper)))
+        inside = _inside(page, lower, upper)
         parts.append(inside)
         if inside.num_rows:
-            first, last = pc.min_max(inside["ts"]).as_py().values()
-            todo += [span for span in ((lower, first), (last + step, upper)) if span[0] < span[1]]
+            ts = inside["ts"].to_numpy()
+            rests = ((lower, int(ts.min())), (int(ts.max()) + step, upper))
+            todo += [span for span in rests if span[0] < span[1]]
         elif page.num_rows:
             raise DataQualityFailure(
-                f"the exchange answers {iso(lower)} to {iso(upper)} with rows of {iso(page['ts'][0].as_py())}:"
-                " the same page again, or another range",
+                f"the exchange answers {iso(lower)} to {iso(upper)} with rows of"
+                f" {iso(page['ts'][0].as_py())}: the same page again, or another range",
                 asked=[iso(lower), iso(upper)],
             )
         elif requests == 1:
             todo.append((lower, upper))
-    batch = pa.concat_tables(parts)
+    batch = parts[0] if len(parts) == 1 else pa.concat_tables(parts)
     return Window(batch, empty_confirmed=not batch.num_rows, requests=requests)
+
+
+def _inside(page: pa.Table, lower: int, upper: int) -> pa.Table:
+    ts = page["ts"].to_numpy()
+    inside = (ts >= lower) & (ts < upper)
+    return page if inside.all() else page.filter(pa.array(inside))
 
 
 async def find_first(fetch_page: FetchPage, end: int, step: int, width: int) -> int | None:
     """Open time of the first row before ``end``, found by walking back in windows of ``width`` steps.
 
-    The walk ends at the second window in a row without rows, or at the epoch.
+    The newest windows may be empty (the market is delisted). Once there are rows, the walk ends at the second
+    window in a row without any, at the latest at the start of 2010, before which no exchange had candles.
 
     Returns:
         The time in epoch ms, None where there are no rows at all.
@@ -80,8 +92,8 @@ async def find_first(fetch_page: FetchPage, end: int, step: int, width: int) -> 
     first: int | None = None
     empty = 0
     upper = end
-    while upper > 0 and empty < 2:
-        lower = max(upper - width * step, 0)
+    while upper > _NO_CANDLES_BEFORE and (first is None or empty < 2):
+        lower = max(upper - width * step, _NO_CANDLES_BEFORE)
         window = await fetch_window(fetch_page, lower, upper, step)
         if window.batch.num_rows:
             first, empty = pc.min(window.batch["ts"]).as_py(), 0

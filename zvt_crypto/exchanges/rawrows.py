@@ -37,7 +37,9 @@ class RowLayout:
     def __init__(self, columns: Mapping[str, pa.DataType | None], path: Sequence[str] = ()) -> None:
         self.path = tuple(path)
         self.width = len(columns)
-        self.kept = tuple((i, name, kind) for i, (name, kind) in enumerate(columns.items()) if kind is not SKIP)
+        self.kept = tuple(
+            (i, name, kind) for i, (name, kind) in enumerate(columns.items()) if kind is not SKIP
+        )
         self.schema = pa.schema([(name, kind) for _, name, kind in self.kept])
         # "],[" becomes a comma and a line end, so each line ends with an empty value.
         self._read = pa_csv.ReadOptions(column_names=[*columns, "end of row"], use_threads=False)
@@ -46,9 +48,23 @@ class RowLayout:
         self._convert = pa_csv.ConvertOptions(
             column_types=self.schema,
             include_columns=self.schema.names,
-            null_values=["", "null"],
+            # An empty text is left to JSON, which tells it from a lost value.
+            null_values=["null"],
             check_utf8=False,
         )
+
+    def read(self, answer: Any, text: str | None) -> pa.Table:
+        """Columns of what ``cut_rows`` returned.
+
+        Raises:
+            ProviderUnavailable: The rows are not where they should be, or are no rows of numbers.
+        """
+        rows = self.find(answer)
+        if text is None:
+            return self.from_lists(rows)
+        if rows != []:
+            raise ProviderUnavailable(f"the exchange's rows are not where they should be: {_start(answer)}")
+        return self.from_text(text)
 
     def from_text(self, text: str) -> pa.Table:
         """Columns of rows given as text, the outer brackets cut off: ``1,"2"],[3,"4"``.
@@ -64,11 +80,11 @@ class RowLayout:
         if quotes % (2 * rows) == 0:
             try:
                 table = pa_csv.read_csv(pa.py_buffer(lines + b","), self._read, self._parse, self._convert)
-            except pa.ArrowInvalid as error:
-                logger.debug("rows are not plain CSV, so they are decoded as JSON: %s", error)
-            else:
-                if table.num_rows == rows:
-                    return table
+            except pa.ArrowInvalid:
+                table = None
+            if table is not None and table.num_rows == rows:
+                return table
+        logger.debug("rows in another form than usual are decoded as JSON: %.60s", text)
         try:
             return self.from_lists(orjson.loads(f"[[{text}]]"))
         except orjson.JSONDecodeError as error:
@@ -88,7 +104,9 @@ class RowLayout:
         try:
             columns = [pa.array([_number(row[i], kind) for row in rows], kind) for i, _, kind in self.kept]
         except (TypeError, ValueError, OverflowError) as error:
-            raise ProviderUnavailable(f"the exchange's rows hold something that is no number: {error}") from error
+            raise ProviderUnavailable(
+                f"the exchange's rows hold something that is no number: {error}"
+            ) from error
         return pa.table(columns, schema=self.schema)
 
     def find(self, answer: Any) -> Any:
@@ -119,7 +137,11 @@ def _number(value: Any, kind: pa.DataType) -> int | float | None:
         return None
     if isinstance(value, bool):
         raise TypeError(f"{value!r}")
-    return float(value) if pa.types.is_floating(kind) else int(value)
+    if pa.types.is_floating(kind):
+        return float(value)
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"{value!r} where a whole number is expected")
+    return int(value)
 
 
 def _start(value: object) -> str:

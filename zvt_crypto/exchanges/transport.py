@@ -7,17 +7,15 @@ import re
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from zvt_crypto.core.errors import RateLimitExceeded
 from zvt_crypto.exchanges.budget import Pause
 from zvt_crypto.exchanges.ccxt_errors import no_answer, refusal
 from zvt_crypto.exchanges.rawrows import cut_rows
 
-if TYPE_CHECKING:
-    CcxtExchange: Any = object
-else:
-    CcxtExchange = object
+#: Any to the type checker: ccxt's class, which is only known when an exchange is opened.
+CcxtExchange: Any = object
 
 _AUTH_STATUS: Final = (401, 407, 511)
 
@@ -46,8 +44,8 @@ CALL: Final[ContextVar[Call | None]] = ContextVar("call", default=None)
 class Transport(CcxtExchange):
     """Mixed in before a ccxt async class; overrides only hooks that ccxt has for this purpose.
 
-    ccxt keeps status and headers of the last answer on the instance, where concurrent requests overwrite them.
-    ``handle_errors`` gets each request's own, so that is where they are judged.
+    Status and headers of the last answer are kept on ccxt's instance, where concurrent requests overwrite
+    them. ``handle_errors`` gets each request's own, so that is where they are judged.
     """
 
     pause: Pause
@@ -92,24 +90,26 @@ class Transport(CcxtExchange):
         request_headers: Any,
         request_body: Any,
     ) -> None:
-        """Raise our errors for refusals and for what is no answer; the venue's own codes are ccxt's business."""
+        """Raise ours for refusals and for what is no answer; the venue's own codes are ccxt's business."""
         refused = refusal(self.id, code, headers, body)
         if refused is not None:
             if isinstance(refused, RateLimitExceeded) and refused.retry_after:
                 self.pause.hold(refused.retry_after)
             raise refused
-        super().handle_errors(code, reason, url, method, headers, body, response, request_headers, request_body)
+        super().handle_errors(
+            code, reason, url, method, headers, body, response, request_headers, request_body
+        )
         unknown = code >= 400 and str(code) not in self.httpExceptions
         if (response is None or unknown) and code not in _AUTH_STATUS:
             raise no_answer(self.id, code, reason, body)
 
     def set_markets(self, markets: Any, currencies: Any = None) -> Any:
-        """Keep the markets as listed: ccxt's index by symbol drops all but one of those that share a symbol."""
+        """Keep the markets as listed: ccxt's index keeps only one of those that share a symbol."""
         self.listed = tuple(markets.values() if isinstance(markets, dict) else markets)
         return super().set_markets(markets, currencies)
 
     def get_exceptions_by_url(self, url: str, kind: str) -> Any:
-        """binance tells its error tables apart by the host, so it must see the original one."""
+        """Binance tells its error tables apart by the host, so it must see the original one."""
         original = url.replace(f"{self.gateway}/", "https://", 1) if self.gateway else url
         return super().get_exceptions_by_url(original, kind)
 
@@ -118,7 +118,8 @@ class Transport(CcxtExchange):
             return {key: self._redirected(value) for key, value in urls.items()}
         if not isinstance(urls, str):
             return urls
-        parts = re.match(r"(http|ws)s?://([^/:]+)(?::\d+)?(.*)", urls.replace("{hostname}", self.hostname or ""))
+        url = urls.replace("{hostname}", self.hostname or "")
+        parts = re.match(r"(http|ws)s?://([^/:]+)(?::\d+)?(.*)", url)
         if parts is None or self.gateway is None:
             return urls
         base = self.gateway if parts[1] == "http" else re.sub(r"^http", "ws", self.gateway)

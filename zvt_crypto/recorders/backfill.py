@@ -61,6 +61,7 @@ class Job:
     empty_before: list[Span] = field(default_factory=list)
     windows: deque[Span] = field(default_factory=deque)
     under_way: int = 0
+    started: bool = False
 
 
 class TableThread:
@@ -161,6 +162,9 @@ class Backfill:
     async def _work(self) -> None:
         while self._queue:
             job = self._queue[0]
+            if not job.started:
+                job.started = True
+                self.progress.started(job.outcome)
             start, end = job.windows.popleft()
             if not job.windows:
                 self._queue.popleft()

@@ -72,6 +72,9 @@ class Progress(Protocol):
     def planned(self, outcome: Outcome, rows: int) -> None:
         """A symbol will be fetched; ``rows`` is how many candles its missing ranges hold at most."""
 
+    def started(self, outcome: Outcome) -> None:
+        """The symbol's first page is asked for."""
+
     def advanced(self, outcome: Outcome, rows: int) -> None:
         """``rows`` more of what was planned are dealt with."""
 
@@ -83,6 +86,9 @@ class Silent:
     """Shows nothing."""
 
     def planned(self, outcome: Outcome, rows: int) -> None:
+        """Ignored."""
+
+    def started(self, outcome: Outcome) -> None:
         """Ignored."""
 
     def advanced(self, outcome: Outcome, rows: int) -> None:

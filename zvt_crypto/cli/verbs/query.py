@@ -1,0 +1,46 @@
+"""``zvt-crypto query``: recorded rows on stdout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zvt_crypto.cli import options as opt
+from zvt_crypto.cli.state import Verb
+
+if TYPE_CHECKING:
+    from zvt_crypto.cli.state import State
+
+
+@click.command(cls=Verb)
+@click.argument("table", required=False)
+@click.option("--provider", help="Data source; may be left out where only one is recorded.")
+@click.option("--level", help="Level of candles, instead of TABLE.")
+@click.option(
+    "--perps", is_flag=True, help="With --level: codes whose notation does not tell mean perpetuals."
+)
+@opt.codes
+@opt.start
+@opt.end
+@click.option("--columns", multiple=True, metavar="NAME,...", help="Columns in the order wanted.")
+@click.option("--limit", type=int, help="At most so many rows, the first in the order.")
+@click.option(
+    "--order", type=click.Choice(["asc", "desc"]), default="asc", show_default=True, help="By time."
+)
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), help="[default: table]")
+@opt.data_path
+@click.pass_obj
+def command(state: State, /, **options: Any) -> None:
+    """Print recorded rows, of a TABLE or of a level.
+
+    TABLE is a name that `zvt-crypto schemas` lists. Times are UTC.
+    """
+    from zvt_crypto.cli.output import write_rows
+    from zvt_crypto.cli.reading import Target, find_target, rows_of
+
+    settings = opt.settings_of(options)
+    form = options.pop("form") or ("json" if state.as_json else "table")
+    names = Target(*(options.pop(name) for name in ("table", "provider", "level", "perps", "codes")))
+    target = find_target(settings, names)
+    write_rows(state, rows_of(settings, target, **options), form, all_columns=bool(options["columns"]))

@@ -1,0 +1,1 @@
+"""How complete the recorded data is."""
