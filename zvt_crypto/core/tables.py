@@ -112,7 +112,7 @@ class TableSpec:
 
     @property
     def chunk_ms(self) -> int:
-        """Length of the stretches of time whose rows carry one version number, so that copies can be checked."""
+        """Length of a stretch of time whose rows carry one version number, by which copies are checked."""
         return CHUNK_ROWS * LEVEL_MS[self.level] if self.level else DAY_MS
 
     @property
