@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 import zvt_crypto.exchanges
-from zvt_crypto.core.errors import InvalidArgument
+from zvt_crypto.core.errors import InvalidArgument, ProviderUnavailable
 from zvt_crypto.core.levels import LEVEL_MS, finished_end, floor_ms, parse_time
 from zvt_crypto.core.tables import tables
 from zvt_crypto.domain import kdata  # noqa: F401 - registers the tables
@@ -25,6 +25,7 @@ MARKETS = [
     ("okx", Instrument("cryptoperp", "btcusd-btc", "BTC/USD:BTC", "BTC-USD-SWAP")),
 ]
 IDS = [f"{provider} {instrument.symbol}" for provider, instrument in MARKETS]
+START = parse_time("2023-06-01")
 ROOM = Path(zvt_crypto.exchanges.__file__).parent
 
 
@@ -113,6 +114,29 @@ def test_okx_is_asked_where_the_candles_are(opened, box, age_bars, path):
 
     assert asyncio.run(ask()).num_rows == 100
     assert box.requests[-1].path == path
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_finished_candle_that_okx_has_not_confirmed_is_not_taken_for_missing(scripted, script, late):
+    # The clock that is answered stands well on one side of the candle's end, whatever the test's speed.
+    now = START + (300_000 if late else 30_000)
+    clock = '{"code":"0","data":[{"ts":"%d"}],"msg":""}' % now  # noqa: UP031 - braces of JSON
+    rows = (
+        f'[["{START}","1","1","1","1","5","5","5","0"],["{START - 60_000}","1","1","1","1","5","5","5","1"]]'
+    )
+    answers = [(200, clock), (200, f'{{"code":"0","data":{rows},"msg":""}}')]
+
+    async def ask():
+        async with scripted(script(*answers), "okx") as venue:
+            return await venue.fetch_candle_page(MARKETS[2][1], "1m", START - 60_000, START + 60_000)
+
+    if late:
+        with pytest.raises(
+            ProviderUnavailable, match="has not confirmed BTC/USDT 1m of 2023-06-01T00:00:00Z"
+        ):
+            asyncio.run(ask())
+    else:
+        assert asyncio.run(ask())["ts"].to_pylist() == [START - 60_000]
 
 
 def test_binance_asks_for_no_more_rows_than_it_wants(opened, box):

@@ -11,7 +11,8 @@ from typing import Any, Final, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zvt_crypto.core.levels import level_ms
+from zvt_crypto.core.errors import ProviderUnavailable
+from zvt_crypto.core.levels import iso, level_ms
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
 from zvt_crypto.exchanges.rawrows import RowLayout
 
@@ -49,10 +50,15 @@ class Okx(Venue):
     )
 
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
-        """``before`` and ``after`` are both exclusive; the candle that is not confirmed is left out."""
+        """``before`` and ``after`` are both exclusive.
+
+        The unfinished candle is left out. One that is finished but that OKX has not confirmed yet fails the
+        page, so that it is asked for again: left out, it would count as not existing.
+        """
         step = level_ms(level)
-        oldest_recent = await self.client.now(instrument.entity_type) - (_RECENT_BARS - 1) * step
-        method = "publicGetMarketCandles" if start > oldest_recent else "publicGetMarketHistoryCandles"
+        now = await self.client.now(instrument.entity_type)
+        is_recent = start > now - (_RECENT_BARS - 1) * step
+        method = "publicGetMarketCandles" if is_recent else "publicGetMarketHistoryCandles"
         params = {
             "instId": instrument.native_id,
             "bar": _BARS[level],
@@ -63,7 +69,14 @@ class Okx(Venue):
         rows = await self.client.rows(
             instrument.entity_type, method, params, _CANDLES, subject=instrument.symbol
         )
-        rows = rows.filter(pc.equal(rows["confirm"], 1))
+        pending = pc.equal(rows["confirm"], 0)
+        late = rows["ts"].filter(pc.and_(pending, pc.less_equal(rows["ts"], now - step)))
+        if len(late):
+            raise ProviderUnavailable(
+                f"okx has not confirmed {instrument.symbol} {level} of {iso(late[0].as_py())} yet",
+                exchange=self.name,
+            )
+        rows = rows.filter(pc.invert(pending))
         # Spot counts ``vol`` in base currency, swaps in contracts; ``volCcy`` of a swap is its base currency.
         volume = rows["vol" if instrument.entity_type == "cryptopair" else "volCcy"]
         columns = {name: rows[name] for name in ("ts", "open", "high", "low", "close")}
