@@ -14,6 +14,7 @@ STEP = st.one_of(
         st.just("add"), SPAN, st.sampled_from(["answered", "empty"]), st.sampled_from(["rest", "archive"])
     ),
     st.tuples(st.just("forget"), SPAN, st.just(""), st.just("")),
+    st.tuples(st.just("tidy"), SPAN, st.just(""), st.just("")),
 )
 
 
@@ -29,18 +30,18 @@ def connection(store):
 )
 def test_the_ledger_is_a_set_of_times(connection, steps):
     expected = {"answered": set(), "empty": set()}
-    with connection.transaction():
-        connection.run("DELETE FROM coverage")
-        for verb, span, state, source in steps:
-            times = set(range(*span))
-            if verb == "add":
-                coverage.add(connection, 1, span, state=state, source=source)
-                expected[state] |= times
-                if state == "answered":
-                    expected["empty"] -= times
-            else:
-                coverage.forget(connection, 1, span)
-                expected = {name: known - times for name, known in expected.items()}
+    connection.run("DELETE FROM coverage")
+    for verb, span, state, source in steps:
+        times = set(range(*span))
+        if verb == "add":
+            coverage.add(connection, 1, span, state=state, source=source)
+            expected[state] |= times
+        elif verb == "forget":
+            coverage.forget(connection, 1, span)
+            expected = {name: known - times for name, known in expected.items()}
+        else:
+            coverage.tidy(connection, 1)
+    expected["empty"] -= expected["answered"]
     for state, times in expected.items():
         found = coverage.covered(connection, 1, state)
         assert {t for start, end in found for t in range(start, end)} == times
@@ -54,3 +55,10 @@ def test_entities_do_not_share_spans(connection):
         coverage.add(connection, 2, (5, 20))
     assert coverage.covered(connection, 1) == [(0, 10)]
     assert coverage.covered(connection, 2) == [(5, 20)]
+
+
+def test_pages_in_a_row_end_as_one_entry(connection):
+    for start in range(0, 100, 10):
+        coverage.add(connection, 1, (start, start + 10))
+    coverage.tidy(connection, 1)
+    assert connection.value("SELECT count(*) FROM coverage") == 1

@@ -181,6 +181,7 @@ class Backfill:
                 job.under_way -= 1
                 self.progress.advanced(job.outcome, (end - start) // self.step)
             if not job.windows and not job.under_way:
+                await self.table.call(lambda job=job: coverage.tidy(self.table.connection, job.key))  # type: ignore[misc]
                 self.progress.finished(job.outcome)
             if self.pause_seconds:
                 await asyncio.sleep(self.pause_seconds)

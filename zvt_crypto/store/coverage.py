@@ -2,7 +2,7 @@
 
 ``answered``: the exchange answered for the whole span; rows that are missing inside do not exist there.
 ``empty``: it answered once with no rows; only a second empty answer makes the span ``answered``.
-Spans are half-open, in epoch milliseconds.
+Entries may overlap; what they say together counts. Spans are half-open, in epoch milliseconds.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ REST: Final = "rest"
 
 Span = tuple[int, int]
 
+_ALL_TIME: Final = (0, 1 << 62)
+
 
 def covered(connection: Connection, entity: int, state: str = ANSWERED) -> list[Span]:
-    """Spans of a state, merged and sorted."""
-    found = connection.query(
-        "SELECT start, stop FROM coverage WHERE entity = ? AND state = ?", (entity, state)
-    )
-    return merge_spans(zip(found[0].to_pylist(), found[1].to_pylist(), strict=True))
+    """Spans of a state, merged and sorted; what is answered is no longer empty."""
+    spans: dict[str, list[Span]] = {ANSWERED: [], EMPTY: []}
+    for row in _near(connection, entity, _ALL_TIME):
+        spans[row["state"]].append((row["start"], row["stop"]))
+    if state == EMPTY:
+        return subtract_spans(spans[EMPTY], spans[ANSWERED])
+    return merge_spans(spans[ANSWERED])
 
 
 def missing(connection: Connection, entity: int, start: int, end: int, step: int) -> list[Span]:
@@ -39,20 +43,28 @@ def missing(connection: Connection, entity: int, start: int, end: int, step: int
 def add(
     connection: Connection, entity: int, span: Span, *, state: str = ANSWERED, source: str = REST
 ) -> None:
-    """Enter a span, merged with those that it touches. The caller holds the transaction.
+    """Enter a span, without a look at its neighbours (``tidy``). The caller holds the transaction."""
+    connection.run(
+        "INSERT INTO coverage (entity, start, stop, state, source)"
+        f" VALUES ({entity:d}, {span[0]:d}, {span[1]:d}, '{state}', '{source}')"
+        " ON CONFLICT DO UPDATE SET stop = max(stop, excluded.stop)"
+    )
 
-    An ``answered`` span replaces what was ``empty`` before.
-    """
-    start, stop = span
-    for row in _near(connection, entity, span):
-        if state == ANSWERED and row["state"] == EMPTY:
-            _cut(connection, entity, row, span)
-        elif (row["state"], row["source"]) == (state, source):
-            # In order of time, the first entry keeps its key and is overwritten by the insert below.
-            if row["start"] > start:
-                _delete(connection, entity, row)
-            start, stop = min(start, row["start"]), max(stop, row["stop"])
-    _insert(connection, entity, (start, stop), state, source)
+
+def tidy(connection: Connection, entity: int) -> None:
+    """Merge entries that touch, so that the ledger stays as short as what it says. One transaction."""
+    with connection.transaction():
+        by_kind: dict[tuple[str, str], list[Span]] = {}
+        rows = _near(connection, entity, _ALL_TIME)
+        for row in rows:
+            by_kind.setdefault((row["state"], row["source"]), []).append((row["start"], row["stop"]))
+        merged = {kind: merge_spans(spans) for kind, spans in by_kind.items()}
+        if sum(map(len, merged.values())) == len(rows):
+            return
+        connection.run(f"DELETE FROM coverage WHERE entity = {entity:d}")
+        for (state, source), spans in merged.items():
+            for span in spans:
+                add(connection, entity, span, state=state, source=source)
 
 
 def forget(connection: Connection, entity: int, span: Span) -> None:
@@ -71,20 +83,9 @@ def _near(connection: Connection, entity: int, span: Span) -> list[dict[str, Any
 
 
 def _cut(connection: Connection, entity: int, row: dict[str, Any], span: Span) -> None:
-    _delete(connection, entity, row)
-    for rest in subtract_spans([(row["start"], row["stop"])], [span]):
-        _insert(connection, entity, rest, row["state"], row["source"])
-
-
-def _delete(connection: Connection, entity: int, row: dict[str, Any]) -> None:
     connection.run(
         f"DELETE FROM coverage WHERE entity = {entity:d} AND state = '{row['state']}'"
         f" AND source = '{row['source']}' AND start = {row['start']:d}"
     )
-
-
-def _insert(connection: Connection, entity: int, span: Span, state: str, source: str) -> None:
-    connection.run(
-        "INSERT OR REPLACE INTO coverage (entity, start, stop, state, source)"
-        f" VALUES ({entity:d}, {span[0]:d}, {span[1]:d}, '{state}', '{source}')"
-    )
+    for rest in subtract_spans([(row["start"], row["stop"])], [span]):
+        add(connection, entity, rest, state=row["state"], source=row["source"])

@@ -20,6 +20,10 @@ from zvt_crypto.core.errors import ConfigError, StoreBusy, StoreCorrupt, StoreFu
 #: real number after the inferred rows, so answers are read in batches that few queries exceed.
 BATCH_ROWS: Final = 1 << 21
 
+#: Pages (4 KiB) that the write-ahead log may hold before they are moved into the file: SQLite's default of
+#: 1,000 makes a backfill wait for the disk every seventy pages of candles.
+_CHECKPOINT_PAGES: Final = 8_000
+
 _FULL = ("disk is full", "disk i/o error")
 _CORRUPT = ("malformed", "not a database", "unsupported file format")
 _CLOSED = ("unable to open", "readonly database", "not authorized")
@@ -51,6 +55,7 @@ class Connection:
             self._bound = self._new_cursor()
             self.query(f"PRAGMA busy_timeout = {int(busy_timeout * 1000)}")
             self.run("PRAGMA synchronous = NORMAL")
+            self.query(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         except BaseException:
             self.close()
             raise

@@ -80,6 +80,7 @@ class SeriesWriter:
         self.spec = spec
         self._upsert = upsert_statement(spec)
         self._known_scales: dict[int, dict[str, float | None]] = {}
+        self._has_removed: dict[int, bool] = {}
 
     def entity_key(self, entity: Entity) -> int:
         """The integer that stands for an entity in the rows, given on first use."""
@@ -92,6 +93,9 @@ class SeriesWriter:
                     pa.table({"i": [entity.entity_id], "c": [entity.code], "n": [entity.name]}),
                 )
             key = self.connection.value(find, (entity.entity_id,))
+        # Rows that are removed while we write stay marked, and are fetched once more by the next run.
+        marked = self.connection.value("SELECT EXISTS (SELECT 1 FROM removed WHERE entity = ?)", (key,))
+        self._has_removed[int(key)] = bool(marked)
         return int(key)
 
     def write_page(
@@ -117,9 +121,10 @@ class SeriesWriter:
                 scales = self._scales(key, batch)
                 self.connection.write(self._upsert, self._encode(key, batch, scales))
                 first, last = batch["ts"][0].as_py(), batch["ts"][-1].as_py()
-                self.connection.run(
-                    f"DELETE FROM removed WHERE entity = {key:d} AND ts BETWEEN {first:d} AND {last:d}"
-                )
+                if self._has_removed.get(key, True):
+                    self.connection.run(
+                        f"DELETE FROM removed WHERE entity = {key:d} AND ts BETWEEN {first:d} AND {last:d}"
+                    )
                 for chunk in range(first // self.spec.chunk_ms, last // self.spec.chunk_ms + 1):
                     self.connection.run(touch_statement(self.spec, str(key), str(chunk)))
             for span in answered:
@@ -131,11 +136,13 @@ class SeriesWriter:
             self._known_scales[key] = scales
 
     def _encode(self, key: int, batch: pa.Table, scales: dict[str, float | None]) -> pa.Table:
-        arrays = [pa.array(np.full(batch.num_rows, key)), batch["ts"]]
-        arrays += [
-            batch[c.name] if c.unit is None else _encoded(batch[c.name], scales[c.unit])
-            for c in self.spec.columns
-        ]
+        """The parameters of the upsert: values with a unit as integers where their whole unit is exact."""
+        columns = {name: batch[name] for name in batch.column_names}
+        for unit, scale in scales.items():
+            names = [c.name for c in self.spec.columns if c.unit == unit]
+            columns |= _encoded({name: columns[name] for name in names}, scale)
+        arrays = [pa.array(np.full(batch.num_rows, key)), columns["ts"]]
+        arrays += [columns[c.name] for c in self.spec.columns]
         return pa.table(arrays, names=["entity", "ts", *(c.name for c in self.spec.columns)])
 
     def _scales(self, key: int, batch: pa.Table) -> dict[str, float | None]:
@@ -205,13 +212,16 @@ def _is_exact(values: np.ndarray[Any, Any], scale: float) -> bool:
     return bool(np.all(np.abs(scaled) < _EXACT) and np.all(scaled / scale == values))
 
 
-def _encoded(column: pa.ChunkedArray, scale: float | None) -> pa.ChunkedArray | pa.Array:
-    """Integers where all values of the page are exact multiples, the values themselves otherwise."""
+def _encoded(columns: dict[str, pa.ChunkedArray], scale: float | None) -> dict[str, Any]:
+    """Integers where all values of these columns are exact multiples, the values themselves otherwise."""
     if scale is None:
-        return column
-    values = column.to_numpy()
+        return columns
+    values = np.array([column.to_numpy() for column in columns.values()])
     known = np.isfinite(values)
-    if not _is_exact(values[known], scale):
-        return column
-    scaled = np.rint(np.where(known, values, 0.0) * scale).astype(np.int64)
-    return pa.array(scaled, mask=~known)
+    scaled = np.rint(np.where(known, values, 0.0) * scale)
+    if not np.all(np.where(known, scaled / scale == values, True) & (np.abs(scaled) < _EXACT)):
+        return columns
+    integers = scaled.astype(np.int64)
+    if known.all():
+        return {name: pa.array(integers[i]) for i, name in enumerate(columns)}
+    return {name: pa.array(integers[i], mask=~known[i]) for i, name in enumerate(columns)}
