@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks import peer_freqtrade
 from benchmarks.measure import ROOT, Row, child, medians
 
-START, END = "20240101", "20241201"
-CANDLES = 335 * 24 * 60
+START, END = "20230101", "20240901"
+CANDLES = 609 * 24 * 60
 
 LOOP = """
 import asyncio, ccxt.async_support as ccxt
@@ -45,7 +45,6 @@ from zvt_crypto.core.config import load_settings
 from zvt_crypto.domain import kdata, entities
 from zvt_crypto.core.tables import tables
 from zvt_crypto.recorders.run import Run, Selection
-import ccxt.async_support
 first, last = int(sys.argv[2]), int(sys.argv[3])
 run = Run(load_settings(gateway=sys.argv[1], data_path=sys.argv[4], rate_limit=False),
           Selection("binance", (tables["cryptopair_1m_kdata"],), codes=("btcusdt",), start=first, end=last))

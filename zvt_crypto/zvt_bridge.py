@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from zvt_crypto.core.errors import BrokenInstall
+from zvt_crypto.core.lazy import make_lazy
 
 _LAZY_PACKAGES: Final = ("recorders", "factors")
 _PANDAS_OPTIONS: Final = (
@@ -129,37 +130,12 @@ class _LightLoader(importlib.abc.Loader):
         assert module.__spec__ is not None
         root = _package_root(module.__spec__)
         for name in _LAZY_PACKAGES:
-            sys.modules.setdefault(f"zvt.{name}", _LazyPackage(f"zvt.{name}", root / name))
+            make_lazy(f"zvt.{name}", [str(root)], lambda: contextlib.redirect_stdout(io.StringIO()))
         with _process_left_as_found(), _own_pkg_resources(root):
             self._real.exec_module(module)
         for name in _LAZY_PACKAGES:
             setattr(module, name, sys.modules[f"zvt.{name}"])
         _registration.run()
-
-
-class _LazyPackage(types.ModuleType):
-    """Stands for a package of zvt until someone asks for one of its names; submodules import as usual.
-
-    ``importlib.util.LazyLoader`` does not do: the import system reads ``__spec__``, which would load it.
-    """
-
-    def __init__(self, name: str, folder: Path) -> None:
-        super().__init__(name)
-        self.__path__ = [str(folder)]
-        self.__file__ = str(folder / "__init__.py")
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__all__":
-            raise AttributeError(name)
-        if "_loaded" not in self.__dict__:
-            self.__dict__["_loaded"] = True
-            loader = importlib.machinery.SourceFileLoader(self.__name__, str(self.__file__))
-            with contextlib.redirect_stdout(io.StringIO()):
-                exec_spec = importlib.machinery.ModuleSpec(self.__name__, loader, is_package=True)
-                self.__dict__["__spec__"] = exec_spec
-                loader.exec_module(self)
-            return getattr(self, name)
-        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
 def _package_root(spec: importlib.machinery.ModuleSpec) -> Path:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import NotSupported, unknown_value
+from zvt_crypto.core.lazy import make_lazy
 from zvt_crypto.exchanges.budget import PATIENCE_SECONDS, Pause
 from zvt_crypto.exchanges.connection import Connection
 from zvt_crypto.exchanges.rawrows import RowLayout
@@ -111,10 +112,9 @@ class Client:
         return self._connections[ccxt_id]
 
     def _connect(self, ccxt_id: str) -> Connection:
-        # ccxt costs a second to import, so it is imported by whoever talks to an exchange.
-        ccxt = importlib.import_module("ccxt.async_support")
         settings = self.settings
-        exchange: Any = type(ccxt_id, (Transport, getattr(ccxt, ccxt_id)), {})(
+        exchange_class, failure = _import_exchange(ccxt_id)
+        exchange: Any = type(ccxt_id, (Transport, exchange_class), {})(
             {
                 "enableRateLimit": settings.rate_limit,
                 "timeout": int(settings.timeout_seconds * 1000),
@@ -131,4 +131,19 @@ class Client:
             exchange.use_gateway(settings.gateway)
             if settings.gateway.startswith("http://"):
                 exchange.timeout_on_exit = 0  # what ccxt waits for TLS connections to end
-        return Connection(exchange, ccxt.BaseError, settings)
+        return Connection(exchange, failure, settings)
+
+
+def _import_exchange(ccxt_id: str) -> tuple[type, type[Exception]]:
+    """A ccxt class and ccxt's root error, without the hundred other exchanges that ``import ccxt`` loads.
+
+    Those are loaded when someone, such as the user's own code, asks the package for a name.
+    """
+    make_lazy("ccxt", None)
+    package = importlib.import_module("ccxt")
+    make_lazy("ccxt.async_support", list(package.__path__))
+    errors = importlib.import_module("ccxt.base.errors")
+    # Some of its modules take their error classes from the package itself.
+    vars(package).update({name: kind for name, kind in vars(errors).items() if isinstance(kind, type)})
+    module = importlib.import_module(f"ccxt.async_support.{ccxt_id}")
+    return getattr(module, ccxt_id), errors.BaseError

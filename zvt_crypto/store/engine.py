@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Final
-
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.pool import QueuePool
+from typing import TYPE_CHECKING, Any, Final
 
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import ConfigError, StoreBusy, StoreCorrupt
@@ -15,6 +12,9 @@ from zvt_crypto.core.tables import TableSpec, tables
 from zvt_crypto.store import dbapi
 from zvt_crypto.store.layout import LAYOUT_VERSION, create_statements
 from zvt_crypto.store.sqlite import Connection
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 _WAL_PAUSE_SECONDS: Final = 0.02
 
@@ -52,6 +52,10 @@ class Store:
 
     def engine(self, provider: str, table: str) -> Engine:
         """SQLAlchemy engine of a table, for zvt's sessions. Touches no file before its first use."""
+        # Recording and our own reader do without SQLAlchemy, which takes an eighth of a second to import.
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import QueuePool
+
         spec = tables[table]
         path = self.path(provider, spec)
 
