@@ -45,6 +45,8 @@ from zvt_crypto.core.config import load_settings
 from zvt_crypto.domain import kdata, entities
 from zvt_crypto.core.tables import tables
 from zvt_crypto.recorders.run import Run, Selection
+from zvt_crypto.exchanges.client import import_exchange
+import_exchange("binance")
 first, last = int(sys.argv[2]), int(sys.argv[3])
 run = Run(load_settings(gateway=sys.argv[1], data_path=sys.argv[4], rate_limit=False),
           Selection("binance", (tables["cryptopair_1m_kdata"],), codes=("btcusdt",), start=first, end=last))

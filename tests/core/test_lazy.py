@@ -3,8 +3,8 @@ import sys
 
 SCRIPT = """
 import sys
-from zvt_crypto.exchanges.client import _import_exchange
-binance, failure = _import_exchange("binance")
+from zvt_crypto.exchanges.client import import_exchange
+binance, failure = import_exchange("binance")
 loaded = [name for name in sys.modules if name.startswith("ccxt.async_support.") and name.count(".") == 2]
 assert set(loaded) == {"ccxt.async_support.base", "ccxt.async_support.binance"}, loaded
 import ccxt, ccxt.async_support

@@ -113,7 +113,7 @@ class Client:
 
     def _connect(self, ccxt_id: str) -> Connection:
         settings = self.settings
-        exchange_class, failure = _import_exchange(ccxt_id)
+        exchange_class, failure = import_exchange(ccxt_id)
         exchange: Any = type(ccxt_id, (Transport, exchange_class), {})(
             {
                 "enableRateLimit": settings.rate_limit,
@@ -134,7 +134,7 @@ class Client:
         return Connection(exchange, failure, settings)
 
 
-def _import_exchange(ccxt_id: str) -> tuple[type, type[Exception]]:
+def import_exchange(ccxt_id: str) -> tuple[type, type[Exception]]:
     """A ccxt class and ccxt's root error, without the hundred other exchanges that ``import ccxt`` loads.
 
     Those are loaded when someone, such as the user's own code, asks the package for a name.
@@ -143,7 +143,8 @@ def _import_exchange(ccxt_id: str) -> tuple[type, type[Exception]]:
     package = importlib.import_module("ccxt")
     make_lazy("ccxt.async_support", list(package.__path__))
     errors = importlib.import_module("ccxt.base.errors")
-    # Some of its modules take their error classes from the package itself.
+    # Some of its modules take these from the package itself, which must not be loaded for them.
     vars(package).update({name: kind for name, kind in vars(errors).items() if isinstance(kind, type)})
+    vars(package)["Exchange"] = importlib.import_module("ccxt.base.exchange").Exchange
     module = importlib.import_module(f"ccxt.async_support.{ccxt_id}")
     return getattr(module, ccxt_id), errors.BaseError
