@@ -28,7 +28,7 @@ sys.exit(report.exit_code)
 
 def test_sigkill_loses_nothing_and_doubles_nothing(box, market, tmp_path):
     # Slow enough to be hit in the middle.
-    box.faults = ["slow:0.05,path=klines"]
+    box.faults = ["slow:0.2,path=klines"]
     here = str(Path(__file__).parent)
     command = [sys.executable, "-c", SCRIPT, box.url, str(tmp_path), here, str(START)]
     moments = random.Random(20240610)

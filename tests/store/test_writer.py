@@ -10,6 +10,7 @@ from zvt_crypto.core.tables import tables
 from zvt_crypto.domain import kdata  # noqa: F401
 from zvt_crypto.store import coverage
 from zvt_crypto.store.engine import disk_bytes
+from zvt_crypto.store.layout import upsert_statement
 from zvt_crypto.store.reader import Query, read
 from zvt_crypto.store.writer import Entity, SeriesWriter, check
 
@@ -85,7 +86,7 @@ def test_the_same_page_twice_changes_nothing(writer, store):
     page = batch([0, 60_000], [1.5, 2.5], turnover=3.0, trade_count=7)
     writer.write_page(key, page, answered=[(0, 120_000)])
     before, changes = stored(store), writer.connection.value("SELECT total_changes()")
-    writer.connection.write(writer._upsert, writer._encode(key, page, writer._read_scales(key)))
+    writer.connection.write(upsert_statement(SPEC, key), writer._encode(page, writer._read_scales(key)))
     assert writer.connection.value("SELECT total_changes()") == changes
     assert stored(store).equals(before)
 

@@ -27,7 +27,7 @@ from zvt_crypto.exchanges.paging import Window, fetch_window
 from zvt_crypto.recorders.report import Outcome, Progress
 from zvt_crypto.store import coverage
 from zvt_crypto.store.engine import Store
-from zvt_crypto.store.writer import Checked, Entity, SeriesWriter, check
+from zvt_crypto.store.writer import Checked, Entity, Page, SeriesWriter, check
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,29 @@ class TableThread:
             self._pool.shutdown()
             raise
         self.writer = SeriesWriter(self.connection, spec)
+        self._waiting: deque[tuple[Page, asyncio.Future[None]]] = deque()
+
+    async def store(self, page: Page) -> None:
+        """Store a page; returns once it is committed.
+
+        Pages that come in while others are being written share the next transaction.
+        """
+        loop = asyncio.get_running_loop()
+        stored: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((page, stored))
+        self._pool.submit(self._write_waiting, loop)
+        await stored
+
+    def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not taken:  # an earlier call has taken the page that this one was made for
+            return
+        error: BaseException | None = None
+        try:
+            self.writer.write_pages([page for page, _ in taken])
+        except BaseException as failure:  # noqa: BLE001 - raised again in the coroutines that wait
+            error = failure
+        loop.call_soon_threadsafe(_settle, [stored for _, stored in taken], error)
 
     async def call(self, function: Callable[[], T]) -> T:
         """Run a function there."""
@@ -84,6 +107,16 @@ class TableThread:
         """Finish what is under way and give the file free."""
         self._pool.submit(self.connection.close).result()
         self._pool.shutdown()
+
+
+def _settle(waiting: list[asyncio.Future[None]], error: BaseException | None) -> None:
+    for stored in waiting:
+        if stored.cancelled():
+            continue
+        if error is None:
+            stored.set_result(None)
+        else:
+            stored.set_exception(error)
 
 
 class Backfill:
@@ -198,9 +231,7 @@ class Backfill:
             answered = subtract_spans(answered, empty)
         bad = [(ts, ts + self.step) for times in checked.rejected.values() for ts in times]
         answered = subtract_spans(answered, bad)
-        await self.table.call(
-            lambda: self.table.writer.write_page(job.key, checked.batch, answered=answered, empty=empty)
-        )
+        await self.table.store(Page(job.key, checked.batch, tuple(answered), tuple(empty)))
         job.outcome.rows += checked.batch.num_rows
         error = checked.error(f"{job.entity.entity_id} {self.level}")
         if error is not None:

@@ -71,11 +71,11 @@ def decoded(column: Column) -> str:
     )
 
 
-def upsert_statement(spec: TableSpec) -> str:
-    """Insert a row (entity, ts, columns in order), or bring the row of that key up to date."""
-    names = ["entity", "ts", *(c.name for c in spec.columns)]
+def upsert_statement(spec: TableSpec, entity: int) -> str:
+    """Insert a row (ts, columns in order) of an entity, or bring the row of that time up to date."""
+    names = ["ts", *(c.name for c in spec.columns)]
     marks = ", ".join("?" for _ in names)
-    return f"INSERT INTO rows ({', '.join(names)}) VALUES ({marks}) {_on_conflict(spec)}"
+    return f"INSERT INTO rows (entity, {', '.join(names)}) VALUES ({entity:d}, {marks}) {_on_conflict(spec)}"
 
 
 def entity_upsert_statement(names: list[str]) -> str:

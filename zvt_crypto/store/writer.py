@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +34,25 @@ class Entity:
     entity_id: str
     code: str
     name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What an exchange answered for a stretch of time.
+
+    Attributes:
+        key: The entity, from ``SeriesWriter.entity_key``.
+        batch: Rows in the table's schema that passed ``check``; may be empty.
+        answered: Spans that are recorded once this page is.
+        empty: Spans answered with no rows for the first time.
+        source: Where the rows came from.
+    """
+
+    key: int
+    batch: pa.Table
+    answered: tuple[coverage.Span, ...] = ()
+    empty: tuple[coverage.Span, ...] = ()
+    source: str = coverage.REST
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +97,6 @@ class SeriesWriter:
     def __init__(self, connection: Connection, spec: TableSpec) -> None:
         self.connection = connection
         self.spec = spec
-        self._upsert = upsert_statement(spec)
         self._known_scales: dict[int, dict[str, float | None]] = {}
         self._has_removed: dict[int, bool] = {}
 
@@ -107,43 +125,53 @@ class SeriesWriter:
         empty: Iterable[coverage.Span] = (),
         source: str = coverage.REST,
     ) -> None:
-        """Store rows that passed ``check`` together with what they cover, or nothing at all.
+        """Store one page; see ``Page`` and ``write_pages``."""
+        self.write_pages([Page(key, batch, tuple(answered), tuple(empty), source)])
 
-        Args:
-            key: The entity, from ``entity_key``.
-            batch: Rows in the table's schema; may be empty.
-            answered: Spans that are recorded once this page is.
-            empty: Spans answered with no rows for the first time.
-            source: Where the rows came from.
-        """
+    def write_pages(self, pages: Sequence[Page]) -> None:
+        """Store pages with what they cover in one transaction: all of it, or nothing."""
+        by_key: dict[int, list[Page]] = {}
+        for page in pages:
+            by_key.setdefault(page.key, []).append(page)
+        chosen: dict[int, dict[str, float | None]] = {}
         with self.connection.transaction():
-            if batch.num_rows:
-                scales = self._scales(key, batch)
-                self.connection.write(self._upsert, self._encode(key, batch, scales))
-                first, last = batch["ts"][0].as_py(), batch["ts"][-1].as_py()
-                if self._has_removed.get(key, True):
-                    self.connection.run(
-                        f"DELETE FROM removed WHERE entity = {key:d} AND ts BETWEEN {first:d} AND {last:d}"
-                    )
-                for chunk in range(first // self.spec.chunk_ms, last // self.spec.chunk_ms + 1):
-                    self.connection.run(touch_statement(self.spec, str(key), str(chunk)))
-            for span in answered:
-                coverage.add(self.connection, key, span, source=source)
-            for span in empty:
-                coverage.add(self.connection, key, span, state=coverage.EMPTY, source=source)
-        if batch.num_rows:
-            # Only a committed choice may be remembered: a page that was rolled back chose nothing.
-            self._known_scales[key] = scales
+            for key, group in by_key.items():
+                filled = [page.batch for page in group if page.batch.num_rows]
+                if filled:
+                    chosen[key] = self._write_rows(key, filled)
+                for page in group:
+                    self._write_coverage(page)
+        # Only a committed choice may be remembered: what was rolled back chose nothing.
+        self._known_scales |= chosen
 
-    def _encode(self, key: int, batch: pa.Table, scales: dict[str, float | None]) -> pa.Table:
+    def _write_rows(self, key: int, batches: list[pa.Table]) -> dict[str, float | None]:
+        rows = batches[0] if len(batches) == 1 else pa.concat_tables(batches)
+        scales = self._scales(key, rows)
+        self.connection.write(upsert_statement(self.spec, key), self._encode(rows, scales))
+        chunks: set[int] = set()
+        for batch in batches:
+            first, last = batch["ts"][0].as_py(), batch["ts"][-1].as_py()
+            chunks.update(range(first // self.spec.chunk_ms, last // self.spec.chunk_ms + 1))
+            if self._has_removed.get(key, True):
+                self.connection.run(
+                    f"DELETE FROM removed WHERE entity = {key:d} AND ts BETWEEN {first:d} AND {last:d}"
+                )
+        for chunk in chunks:
+            self.connection.run(touch_statement(self.spec, str(key), str(chunk)))
+        return scales
+
+    def _write_coverage(self, page: Page) -> None:
+        for state, spans in ((coverage.ANSWERED, page.answered), (coverage.EMPTY, page.empty)):
+            for span in spans:
+                coverage.add(self.connection, page.key, span, state=state, source=page.source)
+
+    def _encode(self, batch: pa.Table, scales: dict[str, float | None]) -> pa.Table:
         """The parameters of the upsert: values with a unit as integers where their whole unit is exact."""
         columns = {name: batch[name] for name in batch.column_names}
         for unit, scale in scales.items():
             names = [c.name for c in self.spec.columns if c.unit == unit]
             columns |= _encoded({name: columns[name] for name in names}, scale)
-        arrays = [pa.array(np.full(batch.num_rows, key)), columns["ts"]]
-        arrays += [columns[c.name] for c in self.spec.columns]
-        return pa.table(arrays, names=["entity", "ts", *(c.name for c in self.spec.columns)])
+        return pa.table(columns)
 
     def _scales(self, key: int, batch: pa.Table) -> dict[str, float | None]:
         """The entity's scales; those that it has none of yet are chosen from this page and kept for good."""
