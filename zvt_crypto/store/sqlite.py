@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import adbc_driver_manager
 import adbc_driver_sqlite
-import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 
 from zvt_crypto.core.errors import ConfigError, StoreBusy, StoreCorrupt, StoreFull, ZvtCryptoError
@@ -41,18 +40,13 @@ class Connection:
 
     def __init__(self, path: Path, *, busy_timeout: float) -> None:
         self.path = path
-        self._cursors: list[Any] = []
-        self._connection: Any = None
+        self._open: list[Any] = []
+        self._prepared: tuple[str, Any] | None = None
         with self._errors_mapped():
-            self._connection = adbc_driver_sqlite.dbapi.connect(
-                f"file:{quote(str(path))}?mode=rwc", autocommit=True
-            )
+            self._open.append(adbc_driver_sqlite.connect(f"file:{quote(str(path))}?mode=rwc"))
+            self._connection = adbc_driver_manager.AdbcConnection(self._open[0])
+            self._open.append(self._connection)
         try:
-            # A cursor keeps its parameters bound, and does not set the SQL that it believes to be set
-            # already, so each way of calling has a cursor of its own.
-            self._direct = self._new_cursor()
-            self._bare = self._new_cursor()
-            self._bound = self._new_cursor()
             self.query(f"PRAGMA busy_timeout = {int(busy_timeout * 1000)}")
             self.run("PRAGMA synchronous = NORMAL")
             self.query(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
@@ -62,22 +56,43 @@ class Connection:
 
     def run(self, sql: str) -> int:
         """Execute one statement without parameters or result; returns the number of rows changed."""
-        with self._errors_mapped():
-            statement = self._direct.adbc_statement
-            statement.set_sql_query(sql)
+        with self._statement(sql) as statement:
             return int(statement.execute_update())
 
     def write(self, sql: str, batch: pa.Table | pa.RecordBatch) -> None:
         """Execute a statement once per row of ``batch``, its columns bound to the parameters in order."""
         with self._errors_mapped():
-            self._bound.executemany(sql, batch)
+            if self._prepared is None or self._prepared[0] != sql:
+                self._prepare(sql)
+            assert self._prepared is not None
+            statement = self._prepared[1]
+            statement.bind_stream(batch.__arrow_c_stream__())
+            statement.execute_update()
+
+    def _prepare(self, sql: str) -> None:
+        """Keep the statement of the last write: a backfill writes thousands of pages with the same one."""
+        if self._prepared is not None:
+            self._open.remove(self._prepared[1])
+            self._prepared[1].close()
+        statement = adbc_driver_manager.AdbcStatement(self._connection)
+        self._open.append(statement)
+        self._prepared = (sql, statement)
+        statement.set_sql_query(sql)
+        statement.prepare()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """The answer of one query as an Arrow table."""
-        cursor = self._bound if parameters else self._bare
-        with self._errors_mapped():
-            cursor.execute(sql, tuple(parameters) or None)
-            return cursor.fetch_arrow_table()
+        with self._statement(sql) as statement:
+            statement.set_options(**{adbc_driver_sqlite.StatementOptions.BATCH_ROWS.value: str(BATCH_ROWS)})
+            if parameters:
+                row = pa.table(
+                    [[value] for value in parameters], names=[str(i) for i in range(len(parameters))]
+                )
+                statement.prepare()
+                statement.bind_stream(row.__arrow_c_stream__())
+            answer, _ = statement.execute_query()
+            with pa.RecordBatchReader.from_stream(answer) as reader:
+                return reader.read_all()
 
     def value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """The first value of the first row, None without rows."""
@@ -99,23 +114,12 @@ class Connection:
 
     def close(self) -> None:
         """Give the file free; further calls fail. Closing twice does nothing."""
-        while self._cursors:
-            self._cursors.pop().close()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        while self._open:
+            self._open.pop().close()
 
     def __del__(self) -> None:
-        # The driver complains if a connection is collected before its cursors.
+        # The driver complains if a database is collected before its connections.
         self.close()
-
-    def _new_cursor(self) -> Any:
-        cursor = self._connection.cursor()
-        self._cursors.append(cursor)
-        cursor.adbc_statement.set_options(
-            **{adbc_driver_sqlite.StatementOptions.BATCH_ROWS.value: str(BATCH_ROWS)}
-        )
-        return cursor
 
     def __enter__(self) -> Connection:
         return self
@@ -126,10 +130,16 @@ class Connection:
         self.close()
 
     @contextlib.contextmanager
+    def _statement(self, sql: str) -> Iterator[Any]:
+        with self._errors_mapped(), adbc_driver_manager.AdbcStatement(self._connection) as statement:
+            statement.set_sql_query(sql)
+            yield statement
+
+    @contextlib.contextmanager
     def _errors_mapped(self) -> Iterator[None]:
         try:
             yield
-        except adbc_driver_manager.Error as error:
+        except (adbc_driver_manager.Error, OSError) as error:  # OSError: while Arrow reads an answer
             mapped = store_error(error, self.path)
             if mapped is None:
                 raise
