@@ -42,7 +42,7 @@ class RowLayout:
         )
         self.schema = pa.schema([(name, kind) for _, name, kind in self.kept])
         # "],[" becomes a comma and a line end, so each line ends with an empty value.
-        self._read = pa_csv.ReadOptions(column_names=[*columns, "end of row"], use_threads=False)
+        self._read = pa_csv.ReadOptions(column_names=[*columns, "end of row"], use_threads=True)
         # A row that is empty must fail, not vanish.
         self._parse = pa_csv.ParseOptions(quote_char=False, ignore_empty_lines=False)
         self._convert = pa_csv.ConvertOptions(

@@ -254,7 +254,9 @@ class Backfill:
         logger.debug("%s gave up: %s", job.entity.entity_id, error)
         if not job.outcome.errors:
             self._failures_in_a_row += 1
-        job.outcome.errors.append(error)
+        # Pages of one symbol are under way at once, and fail alike: once is enough to know.
+        if not any(type(known) is type(error) for known in job.outcome.errors):
+            job.outcome.errors.append(error)
         self._drop(job)
         exchange_is_gone = (
             isinstance(error, (ProviderUnavailable, RateLimitExceeded))
