@@ -9,16 +9,16 @@ import pyarrow as pa
 
 from zvt_crypto import zvt_bridge
 from zvt_crypto.core.config import load_settings
-from zvt_crypto.core.errors import InvalidArgument, unknown_value
-from zvt_crypto.core.levels import parse_end, parse_time
-from zvt_crypto.core.symbols import parse_notation
+from zvt_crypto.core.errors import unknown_value
+from zvt_crypto.core.levels import iso, parse_end, parse_time
+from zvt_crypto.core.symbols import parse_notation, split_row_id
 from zvt_crypto.core.tables import TableSpec, tables
 from zvt_crypto.exchanges.base import venues
 from zvt_crypto.store.engine import Store
-from zvt_crypto.store.reader import Query, public_schema, read
+from zvt_crypto.store.reader import Query, public_schema, read, typed
 
-#: Arguments of zvt's ``query_data`` that only a SQLAlchemy session can answer.
-_SESSION_ONLY: Final = ("filters", "session", "distinct")
+#: Arguments of zvt's ``query_data`` that hold SQLAlchemy expressions, or the session to run them in.
+_EXPRESSIONS: Final = ("filters", "session", "distinct")
 _KNOWN: Final = frozenset(
     {"ids", "entity_ids", "entity_id", "codes", "code", "level", "provider", "columns", "col_label"}
     | {"return_type", "start_timestamp", "end_timestamp", "filters", "session", "order", "limit"}
@@ -40,9 +40,13 @@ class ZvtVerbs:
         if kind not in _RETURN_TYPES:
             raise unknown_value("return_type", kind, _RETURN_TYPES)
         order = _order(table, given.get("order"))
-        if kind not in ("df", "arrow") or order is None or any(given.get(name) for name in _SESSION_ONLY):
+        if kind not in ("df", "arrow"):
             return _query_session(table, given)
-        batch = read(Store(load_settings()), _query(table.spec, given, order))
+        query = _query(table.spec, given, order or "asc")
+        if order is None or any(given.get(name) for name in _EXPRESSIONS):
+            batch = _read_expressions(table, query, given)
+        else:
+            batch = read(Store(load_settings()), query)
         return batch if kind == "arrow" else _frame(batch, given)
 
     def record_data(self, table: Any, arguments: dict[str, Any]) -> Any:
@@ -91,7 +95,7 @@ def _query(spec: TableSpec, given: dict[str, Any], order: Any) -> Query:
         provider=given["provider"],
         entity_ids=_texts(given, "entity_ids", "entity_id"),
         codes=None if (codes := _texts(given, "codes", "code")) is None else resolve_codes(list(codes)),
-        ids=_texts(given, "ids", None),
+        ids=_row_ids(spec, _texts(given, "ids", None)),
         start=None if start is None else parse_time(start, name="start_timestamp"),
         end=None if end is None else parse_end(end),
         columns=_column_names(spec, given.get("columns")),
@@ -109,6 +113,14 @@ def _texts(given: dict[str, Any], many: str, one: str | None) -> tuple[str, ...]
     if isinstance(values, str):
         values = [values]
     return tuple(str(value) for value in values)
+
+
+def _row_ids(spec: TableSpec, ids: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Row ids as our views show them."""
+    if ids is None or spec.layout == "entities":
+        return ids
+    parts = [(text, split_row_id(text)) for text in ids]
+    return tuple(text if part is None else f"{part[0]}_{iso(part[1])}" for text, part in parts)
 
 
 def _column_names(spec: TableSpec, columns: Any) -> tuple[str, ...] | None:
@@ -151,11 +163,37 @@ def _frame(batch: pa.Table, given: dict[str, Any]) -> Any:
     return frame
 
 
+def _read_expressions(table: Any, query: Query, given: dict[str, Any]) -> pa.Table:
+    """The rows of a query with SQLAlchemy filters or order, in the same columns and types as without."""
+    from sqlalchemy import select
+    from zvt.contract.api import get_db_session
+
+    schema = public_schema(table.spec)
+    if query.columns is not None:
+        schema = pa.schema([schema.field(name) for name in query.columns])
+    statement = select(*(getattr(table, name) for name in schema.names))
+    for name, values in (("entity_id", query.entity_ids), ("code", query.codes), ("id", query.ids)):
+        if values is not None:
+            statement = statement.where(getattr(table, name).in_(values))
+    if query.start is not None:
+        statement = statement.where(table.timestamp >= query.start)
+    if query.end is not None:
+        statement = statement.where(table.timestamp < query.end)
+    for condition in given.get("filters", ()):
+        statement = statement.where(condition)
+    by_time = (getattr(column, query.order)() for column in (table.timestamp, table.entity_id))
+    chosen = _order(table, given.get("order")) is None
+    statement = statement.order_by(given["order"]) if chosen else statement.order_by(*by_time)
+    if given.get("distinct"):
+        statement = statement.distinct()
+    session = given.get("session") or get_db_session(query.provider, data_schema=table)
+    answer = session.connection().execute(statement.limit(query.limit)).cursor.answer
+    return typed(answer, schema)
+
+
 def _query_session(table: Any, given: dict[str, Any]) -> Any:
     from zvt.contract.api import get_data
 
-    if given.get("return_type") == "arrow":
-        raise InvalidArgument('return_type "arrow" takes no filters, session or distinct')
     known = public_schema(table.spec).names
     arguments = dict(given)
     names = _column_names(table.spec, given.get("columns"))

@@ -157,6 +157,27 @@ def test_query_data_arguments():
     assert query(provider="okx").empty
 
 
+def test_filters_give_the_same_frame_as_none():
+    query = CryptoPair1mKdata.query_data
+    plain = query(provider="binance", codes=["btcusdt"], end_timestamp="2024-01-01 00:30")
+    filtered = query(
+        provider="binance",
+        filters=[CryptoPair1mKdata.code == "btcusdt", CryptoPair1mKdata.timestamp <= "2024-01-01 00:30"],
+    )
+    pd.testing.assert_frame_equal(plain, filtered)
+    by_close = query(provider="binance", codes=["btcusdt"], order=CryptoPair1mKdata.close.desc(), limit=5)
+    assert by_close["close"].is_monotonic_decreasing and len(by_close) == 5
+    arrow = query(provider="binance", filters=[CryptoPair1mKdata.trade_count == 3], return_type="arrow")
+    assert arrow.num_rows == 2 and arrow.schema.field("timestamp").type == pa.timestamp("ms")
+
+
+def test_an_id_is_found_by_key_in_any_notation():
+    ids = [f"{BTC}_2024-01-01T00:01:00Z", f"{ETH}_2024-01-01T00:02:00.000", "nonsense", f"{BTC}_2031-01-01"]
+    found = CryptoPair1mKdata.query_data(provider="binance", ids=ids)
+    assert list(found["id"]) == [ids[0], f"{ETH}_2024-01-01T00:02:00Z"]
+    assert CryptoPair1mKdata.query_data(provider="binance", ids=["nonsense"]).empty
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -170,7 +191,7 @@ def test_query_data_arguments():
         ({"return_type": "frame"}, "df"),
         ({"level": "5m"}, "1m"),
         ({"kodes": ["btcusdt"]}, "codes"),
-        ({"time_field": "__class__", "filters": [True]}, "unknown column"),
+        ({"time_field": "__class__", "return_type": "dict"}, "unknown column"),
     ],
     ids=str,
 )

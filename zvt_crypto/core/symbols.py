@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from zvt_crypto.core.errors import SymbolMappingError
+from zvt_crypto.core.errors import InvalidArgument, SymbolMappingError
+from zvt_crypto.core.levels import parse_time
 
 EntityType = Literal["cryptoasset", "cryptopair", "cryptoperp"]
 PAIR: Final = "cryptopair"
@@ -86,6 +87,19 @@ def split_entity_id(text: str) -> tuple[str, str, str]:
             value=text,
         )
     return parts[0], parts[1], parts[2]
+
+
+def split_row_id(text: str) -> tuple[str, int] | None:
+    """Entity id and time (epoch ms) of a series row's id ``{entity_id}_{time}``, the time in any notation.
+
+    Returns:
+        None where the text ends with no time.
+    """
+    owner, _, when = text.rpartition("_")
+    try:
+        return (owner, parse_time(when)) if owner else None
+    except InvalidArgument:
+        return None
 
 
 def parse_symbol(symbol: str) -> Market:

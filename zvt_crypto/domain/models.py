@@ -16,8 +16,8 @@ from sqlalchemy.orm import declarative_base, validates
 from sqlalchemy.types import TypeDecorator
 
 from zvt_crypto import zvt_bridge
-from zvt_crypto.core.errors import InvalidArgument
 from zvt_crypto.core.levels import DAY_MS, iso, level_ms, parse_time
+from zvt_crypto.core.symbols import split_row_id
 from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.domain import load_tables
 
@@ -65,11 +65,8 @@ class RowId(TypeDecorator[str]):
 
 def canonical_id(text: str) -> str:
     """The id of a series row with its time as ISO 8601 with ``Z``; other texts are left as they are."""
-    entity_id, _, when = text.rpartition("_")
-    try:
-        return f"{entity_id}_{iso(parse_time(when))}" if entity_id else text
-    except InvalidArgument:
-        return text
+    parts = split_row_id(text)
+    return text if parts is None else f"{parts[0]}_{iso(parts[1])}"
 
 
 _SQLALCHEMY_TYPE: Final[dict[str, Any]] = {

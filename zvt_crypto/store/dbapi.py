@@ -79,18 +79,21 @@ class Cursor:
         self.connection = connection
         self.description: list[tuple[Any, ...]] | None = None
         self.rowcount = -1
-        self._rows: list[tuple[Any, ...]] = []
+        #: The answer of the last query as it came, for callers that want no Python objects.
+        self.answer: pa.Table | None = None
+        self._rows: list[tuple[Any, ...]] | None = []
         self._next = 0
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Cursor:
         """Run a statement; ``fetchall`` and its like give the answer."""
-        self.description, self._rows, self._next = None, [], 0
+        self.description, self.answer, self._rows, self._next = None, None, [], 0
         if _WRITES.match(sql):
             self.connection.begin_write()
         if _ANSWERS.match(sql):
-            answer = self.connection.raw.query(sql, parameters)
-            self.description = [(name, None, None, None, None, None, None) for name in answer.column_names]
-            self._rows = list(zip(*(column.to_pylist() for column in answer.columns), strict=True))
+            self.answer = self.connection.raw.query(sql, parameters)
+            names = self.answer.column_names
+            self.description = [(name, None, None, None, None, None, None) for name in names]
+            self._rows = None
         elif parameters:
             self.executemany(sql, [parameters])
         else:
@@ -110,24 +113,28 @@ class Cursor:
 
     def fetchone(self) -> tuple[Any, ...] | None:
         """The next row, None after the last."""
-        if self._next >= len(self._rows):
-            return None
-        self._next += 1
-        return self._rows[self._next - 1]
+        row = self.fetchmany(1)
+        return row[0] if row else None
 
     def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
         """Up to ``size`` next rows."""
-        start = self._next
-        self._next = min(start + (size or self.arraysize), len(self._rows))
-        return self._rows[start : self._next]
+        rows, start = self._all_rows(), self._next
+        self._next = min(start + (size or self.arraysize), len(rows))
+        return rows[start : self._next]
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """The rows not fetched yet."""
-        return self.fetchmany(len(self._rows) or 1)
+        return self.fetchmany(len(self._all_rows()) or 1)
 
     def close(self) -> None:
         """Forget the answer."""
-        self._rows = []
+        self.answer, self._rows = None, []
+
+    def _all_rows(self) -> list[tuple[Any, ...]]:
+        if self._rows is None:
+            assert self.answer is not None
+            self._rows = list(zip(*(column.to_pylist() for column in self.answer.columns), strict=True))
+        return self._rows
 
 
 def _parameter_array(values: Sequence[Any]) -> pa.Array:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import pyarrow as pa
 
 from zvt_crypto.core.errors import InvalidArgument, unknown_value
+from zvt_crypto.core.symbols import split_row_id
 from zvt_crypto.core.tables import ARROW_TYPE, TableSpec
 from zvt_crypto.store.engine import Store
 
@@ -96,7 +98,11 @@ def read(store: Store, query: Query) -> pa.Table:
     sql, parameters = _sql(query, schema.names)
     with store.connect(query.provider, query.spec) as connection:
         answer = connection.query(sql, parameters)
-    # The driver knows no booleans or times, and takes a column of NULLs for integers.
+    return typed(answer, schema)
+
+
+def typed(answer: pa.Table, schema: pa.Schema) -> pa.Table:
+    """An answer of SQL in a schema: the driver knows no booleans or times, and takes NULLs for integers."""
     return pa.table([_cast(answer.column(i), field.type) for i, field in enumerate(schema)], schema=schema)
 
 
@@ -109,7 +115,19 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 def _sql(query: Query, names: list[str]) -> tuple[str, list[object]]:
     conditions: list[str] = []
     parameters: list[object] = []
-    for column, values in (("entity_id", query.entity_ids), ("code", query.codes), ("id", query.ids)):
+    choices: list[tuple[str, Sequence[object] | None]] = [
+        ("entity_id", query.entity_ids),
+        ("code", query.codes),
+        ("id", query.ids),
+    ]
+    if query.ids is not None and query.spec.layout == "series":
+        # An id is computed by the view; its parts are the key of the rows.
+        parts = [split_row_id(row_id) for row_id in query.ids]
+        choices += [
+            ("entity_id", [part[0] for part in parts if part]),
+            ("timestamp", [part[1] for part in parts if part]),
+        ]
+    for column, values in choices:
         if values is not None:
             conditions.append(f"{column} IN ({', '.join('?' for _ in values)})")
             parameters.extend(values)
