@@ -125,12 +125,9 @@ def venues() -> dict[str, type[Venue]]:
     for module_info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{module_info.name}")
         for item in vars(module).values():
-            if (
-                isinstance(item, type)
-                and issubclass(item, Venue)
-                and item is not Venue
-                and item.__module__ == module.__name__
-            ):
+            # Where it is defined comes first: Python 3.10 takes ``Callable[...]`` for a class until it looks.
+            is_local = getattr(item, "__module__", None) == module.__name__
+            if is_local and isinstance(item, type) and issubclass(item, Venue) and item is not Venue:
                 found[item.name] = item
     return found
 

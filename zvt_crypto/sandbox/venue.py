@@ -150,9 +150,6 @@ def discover(market: Market, pages: Pages) -> dict[str, Venue]:
 
 
 def _is_venue(kind: object, module: str) -> bool:
-    return (
-        isinstance(kind, type)
-        and issubclass(kind, Venue)
-        and not inspect.isabstract(kind)
-        and kind.__module__ == module
-    )
+    # Where it is defined comes first: Python 3.10 takes ``Callable[...]`` for a class until it looks.
+    is_local = getattr(kind, "__module__", None) == module
+    return is_local and isinstance(kind, type) and issubclass(kind, Venue) and not inspect.isabstract(kind)
