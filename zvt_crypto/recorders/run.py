@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+import sys
 import threading
 import time
 from collections.abc import Coroutine, Sequence
@@ -191,6 +193,9 @@ def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
+        is_main = threading.current_thread() is threading.main_thread()
+        if sys.version_info < (3, 11) and sys.platform != "win32" and is_main:
+            coroutine = _cancelled_by_ctrl_c(coroutine)
         return asyncio.run(coroutine)
     result: list[T] = []
     failure: list[BaseException] = []
@@ -207,3 +212,25 @@ def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
     if failure:
         raise failure[0]
     return result[0]
+
+
+async def _cancelled_by_ctrl_c(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What ``asyncio.run`` does by itself from Python 3.11 on: Ctrl-C cancels, and strikes no other line."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    pressed = False
+
+    def cancel() -> None:
+        nonlocal pressed
+        pressed = True
+        if task is not None:
+            task.cancel()
+
+    loop.add_signal_handler(signal.SIGINT, cancel)
+    try:
+        return await coroutine
+    except asyncio.CancelledError:
+        if pressed:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
