@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,10 @@ from zvt_crypto.store.writer import Checked, Entity, Page, SeriesWriter, check
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: How long the writing thread lets pages gather. Each step of a transaction has to win Python's lock back
+#: from the busy event loop, so a few pages at once cost hardly more than one.
+_GATHER_SECONDS: Final = 0.002
 Span = tuple[int, int]
 
 #: How often a page whose rows cannot be true is asked for in all, before its good rows are stored alone.
@@ -89,9 +94,10 @@ class TableThread:
         await stored
 
     def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if not taken:  # an earlier call has taken the page that this one was made for
+        if not self._waiting:  # an earlier call has taken the page that this one was made for
             return
+        time.sleep(_GATHER_SECONDS)
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
         error: BaseException | None = None
         try:
             self.writer.write_pages([page for page, _ in taken])
