@@ -139,6 +139,20 @@ def test_a_finished_candle_that_okx_has_not_confirmed_is_not_taken_for_missing(s
         assert asyncio.run(ask())["ts"].to_pylist() == [START - 60_000]
 
 
+def test_a_candle_that_okx_confirms_late_is_asked_for_until_it_does(scripted, script):
+    now = START + 300_000
+    clock = '{"code":"0","data":[{"ts":"%d"}],"msg":""}' % now  # noqa: UP031 - braces of JSON
+    pages = [
+        f'{{"code":"0","data":[["{START}","1","1","1","1","5","5","5","{c}"]],"msg":""}}' for c in (0, 1)
+    ]
+
+    async def ask():
+        async with scripted(script((200, clock), (200, pages[0]), (200, pages[1])), "okx") as venue:
+            return await venue.fetch_candle_page(MARKETS[2][1], "1m", START, START + 60_000)
+
+    assert asyncio.run(ask())["ts"].to_pylist() == [START]
+
+
 def test_binance_asks_for_no_more_rows_than_it_wants(opened, box):
     start = parse_time("2023-06-01")
 

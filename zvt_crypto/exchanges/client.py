@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,9 +82,14 @@ class Client:
         layout: RowLayout,
         *,
         subject: str | None = None,
+        judge: Callable[[pa.Table], None] | None = None,
     ) -> pa.Table:
-        """The rows of an implicit method's answer as columns, read from the text; raises as ``call`` does."""
-        return await self._connection(entity_type).request_rows(method, dict(params), layout, subject)
+        """The rows of an implicit method's answer as columns, read from the text; raises as ``call`` does.
+
+        ``judge`` may raise one of our errors about the rows; a retriable one is tried again.
+        """
+        connection = self._connection(entity_type)
+        return await connection.request_rows(method, dict(params), layout, subject, judge)
 
     async def markets(self, entity_type: str) -> list[dict[str, Any]]:
         """Market structures of ccxt for all markets of an entity type, active or not; loaded once.

@@ -46,9 +46,17 @@ class Connection:
         return await self._attempts(lambda: endpoint(params), subject)
 
     async def request_rows(
-        self, method: str, params: dict[str, Any], layout: RowLayout, subject: str | None = None
+        self,
+        method: str,
+        params: dict[str, Any],
+        layout: RowLayout,
+        subject: str | None = None,
+        judge: Callable[[pa.Table], None] | None = None,
     ) -> pa.Table:
-        """The rows of an implicit method's answer as columns; no rows give an empty table."""
+        """The rows of an implicit method's answer as columns; no rows give an empty table.
+
+        ``judge`` may raise one of our errors about the rows, which then counts as a failed attempt.
+        """
         endpoint = getattr(self.exchange, method)
 
         async def rows() -> pa.Table:
@@ -58,7 +66,10 @@ class Connection:
                 answer = await endpoint(params)
             finally:
                 CALL.reset(token)
-            return layout.read(answer, call.rows)
+            table = layout.read(answer, call.rows)
+            if judge is not None:
+                judge(table)
+            return table
 
         return await self._attempts(rows, subject)
 

@@ -66,17 +66,20 @@ class Okx(Venue):
             "after": end,
             "limit": -(-(end - start) // step),
         }
+
+        def judge(rows: pa.Table) -> None:
+            pending = pc.equal(rows["confirm"], 0)
+            late = rows["ts"].filter(pc.and_(pending, pc.less_equal(rows["ts"], now - step)))
+            if len(late):
+                raise ProviderUnavailable(
+                    f"okx has not confirmed {instrument.symbol} {level} of {iso(late[0].as_py())} yet",
+                    exchange=self.name,
+                )
+
         rows = await self.client.rows(
-            instrument.entity_type, method, params, _CANDLES, subject=instrument.symbol
+            instrument.entity_type, method, params, _CANDLES, subject=instrument.symbol, judge=judge
         )
-        pending = pc.equal(rows["confirm"], 0)
-        late = rows["ts"].filter(pc.and_(pending, pc.less_equal(rows["ts"], now - step)))
-        if len(late):
-            raise ProviderUnavailable(
-                f"okx has not confirmed {instrument.symbol} {level} of {iso(late[0].as_py())} yet",
-                exchange=self.name,
-            )
-        rows = rows.filter(pc.invert(pending))
+        rows = rows.filter(pc.equal(rows["confirm"], 1))
         # Spot counts ``vol`` in base currency, swaps in contracts; ``volCcy`` of a swap is its base currency.
         volume = rows["vol" if instrument.entity_type == "cryptopair" else "volCcy"]
         columns = {name: rows[name] for name in ("ts", "open", "high", "low", "close")}
