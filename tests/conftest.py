@@ -5,6 +5,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
+
+# How long an example takes says nothing on a busy machine.
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
 
 _HOME = tempfile.TemporaryDirectory(prefix="zvt-crypto-tests-")
 os.environ["ZVT_HOME"] = _HOME.name

@@ -56,6 +56,11 @@ class Settings(BaseSettings):
         default=30.0, ge=0, description="How long to wait for another process that writes to the same table."
     )
 
+    segments: bool = Field(
+        default=True,
+        description="Keep columnar copies of settled history beside the databases, for speed.",
+    )
+
     @field_validator("gateway")
     @classmethod
     def _gateway_is_a_base_url(cls, value: str | None) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +12,8 @@ from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import ConfigError, StoreBusy, StoreCorrupt
 from zvt_crypto.core.tables import TableSpec, tables
 from zvt_crypto.store import dbapi
-from zvt_crypto.store.layout import LAYOUT_VERSION, create_statements
+from zvt_crypto.store.layout import LAYOUT_VERSION, create_statements, upgrade_statements
+from zvt_crypto.store.pool import pool
 from zvt_crypto.store.sqlite import Connection
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ class Store:
     def __init__(self, settings: Settings) -> None:
         self.data_path = settings.data_path
         self.busy_timeout = settings.busy_timeout_seconds
+        self.use_segments = settings.segments
 
     def path(self, provider: str, spec: TableSpec) -> Path:
         """The file of a provider's table, where zvt would put it.
@@ -49,6 +53,13 @@ class Store:
             connection.close()
             raise
         return connection
+
+    @contextlib.contextmanager
+    def reading(self, provider: str, spec: TableSpec) -> Iterator[Connection]:
+        """A connection for one query, which sees a single state of the table; opened only if none waits."""
+        path = self.path(provider, spec)
+        with pool.connection(path, lambda: self.connect(provider, spec)) as connection, connection.snapshot():
+            yield connection
 
     def engine(self, provider: str, table: str) -> Engine:
         """SQLAlchemy engine of a table, for zvt's sessions. Touches no file before its first use."""
@@ -92,11 +103,13 @@ class Store:
             )
         self._switch_to_wal(connection)
         with connection.transaction():
-            # Another process may have made the table while this one waited for the lock.
-            if connection.value("PRAGMA user_version") == 0:
-                if connection.value("SELECT count(*) FROM sqlite_master"):
-                    raise StoreCorrupt(f"{connection.path} holds tables of another program")
-                for statement in create_statements(spec, provider):
+            # Another process may have done it while this one waited for the lock.
+            version = connection.value("PRAGMA user_version")
+            if version == 0 and connection.value("SELECT count(*) FROM sqlite_master"):
+                raise StoreCorrupt(f"{connection.path} holds tables of another program")
+            statements = create_statements(spec, provider) if version == 0 else upgrade_statements(spec)
+            if version != LAYOUT_VERSION:
+                for statement in statements:
                     connection.run(statement)
                 connection.run(f"PRAGMA user_version = {LAYOUT_VERSION}")
 

@@ -4,6 +4,9 @@ A series lives in ``rows``, keyed (entity, ts) without rowid. The view of the ta
 people and zvt expect, and its INSTEAD OF triggers carry their writes to the rows. Columns with a unit hold
 an integer where ``value * scale`` is one exactly (the scale is a power of ten kept with the entity), and
 the value itself where it is not; the type of the stored value tells which.
+
+A stretch of an entity's time (``chunks``) carries a version that every change of its rows replaces, whoever
+makes it: our writer and the view's triggers when they insert, triggers of ``rows`` for updates and deletes.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from typing import Final
 
 from zvt_crypto.core.tables import Column, TableSpec
 
-#: Raised when files of an older layout can no longer be read as they are.
-LAYOUT_VERSION: Final = 1
+#: Raised with every change of the SQL below; ``upgrade_statements`` brings older files up to it.
+LAYOUT_VERSION: Final = 2
 
 _SQL_TYPE: Final = {"float": "REAL", "int": "INTEGER", "text": "TEXT", "time": "INTEGER", "bool": "INTEGER"}
 
@@ -43,6 +46,8 @@ ENTITY_HEAD: Final = {
     "end_date": "INTEGER",
 }
 
+_NEW_VERSION: Final = "random() & 9223372036854775807"
+
 # pandas and ORM sessions write times as text, our own code as epoch milliseconds.
 _NEW_TS = (
     "CASE typeof(NEW.timestamp) WHEN 'integer' THEN NEW.timestamp"
@@ -59,6 +64,17 @@ def create_statements(spec: TableSpec, provider: str) -> list[str]:
     if spec.layout == "entities":
         return [_entity_table(spec)]
     return [*_series_tables(spec), _view(spec, provider), *_triggers(spec)]
+
+
+def upgrade_statements(spec: TableSpec) -> list[str]:
+    """The statements that bring a file of the layout before this one up to it."""
+    if spec.layout == "entities":
+        return []
+    return [
+        *(f"DROP TRIGGER IF EXISTS {spec.name}_{verb}" for verb in ("insert", "delete", "update")),
+        *_triggers(spec),
+        f"UPDATE chunks SET version = {_NEW_VERSION}",
+    ]
 
 
 def decoded(column: Column) -> str:
@@ -92,7 +108,10 @@ def entity_upsert_statement(names: list[str]) -> str:
 
 
 def touch_statement(spec: TableSpec, entity: str, chunk: str) -> str:
-    """Raise the version of a chunk (``ts / chunk_ms``), which tells copies of its rows that they are stale.
+    """Give a chunk (``ts / chunk_ms``) a new version, which tells copies of its rows that they are stale.
+
+    Versions are drawn at random: a file restored from a backup and written again never comes to one that a
+    copy of other rows has.
 
     Args:
         spec: The table.
@@ -101,8 +120,9 @@ def touch_statement(spec: TableSpec, entity: str, chunk: str) -> str:
     """
     return (
         f"INSERT INTO chunks (entity, chunk, version, written_at)"
-        f" VALUES ({entity}, {chunk}, 1, strftime('%s', 'now') * 1000)"
-        " ON CONFLICT (entity, chunk) DO UPDATE SET version = version + 1, written_at = excluded.written_at"
+        f" VALUES ({entity}, {chunk}, {_NEW_VERSION}, strftime('%s', 'now') * 1000)"
+        " ON CONFLICT (entity, chunk) DO UPDATE SET version = excluded.version,"
+        " written_at = excluded.written_at"
     )
 
 
@@ -158,7 +178,7 @@ def _triggers(spec: TableSpec) -> list[str]:
         f"CAST(NEW.{c.name} AS REAL)" if c.type == "float" else f"NEW.{c.name}" for c in spec.columns
     )
     key = "(SELECT key FROM entities WHERE entity_id = {row}.entity_id)"
-    new_key, old_key = key.format(row="NEW"), key.format(row="OLD")
+    new_key = key.format(row="NEW")
     insert = (
         "INSERT OR IGNORE INTO entities (entity_id, code, name)"
         f" VALUES (NEW.entity_id, {_NEW_CODE}, NEW.name);"
@@ -167,14 +187,24 @@ def _triggers(spec: TableSpec) -> list[str]:
         f" DELETE FROM removed WHERE ts = {_NEW_TS} AND entity = {new_key};"
         f" {touch_statement(spec, new_key, f'({_NEW_TS}) / {spec.chunk_ms}')};"
     )
-    # A removed row counts as never asked for, so that the next backfill fetches it again.
-    delete = (
-        "INSERT OR IGNORE INTO removed SELECT key, OLD.timestamp FROM entities"
-        " WHERE entity_id = OLD.entity_id;"
-        f" DELETE FROM rows WHERE ts = OLD.timestamp AND entity = {old_key};"
-        f" {touch_statement(spec, old_key, f'OLD.timestamp / {spec.chunk_ms}')};"
-    )
+    delete = f"DELETE FROM rows WHERE ts = OLD.timestamp AND entity = {key.format(row='OLD')};"
     return [
         f"CREATE TRIGGER {spec.name}_{verb.lower()} INSTEAD OF {verb} ON {spec.name} BEGIN {body} END"
         for verb, body in (("INSERT", insert), ("DELETE", delete), ("UPDATE", delete + insert))
+    ] + _row_triggers(spec)
+
+
+def _row_triggers(spec: TableSpec) -> list[str]:
+    """What must follow an update or a delete of ``rows``, from wherever it comes."""
+    touch = {
+        row: f"UPDATE chunks SET version = {_NEW_VERSION}"
+        f" WHERE entity = {row}.entity AND chunk = {row}.ts / {spec.chunk_ms};"
+        for row in ("OLD", "NEW")
+    }
+    # A removed row counts as never asked for, so that the next backfill fetches it again.
+    removed = "INSERT OR IGNORE INTO removed VALUES (OLD.entity, OLD.ts);"
+    return [
+        f"CREATE TRIGGER rows_update AFTER UPDATE ON rows BEGIN {touch['OLD']} END",
+        f"CREATE TRIGGER rows_move AFTER UPDATE OF entity, ts ON rows BEGIN {touch['NEW']} END",
+        f"CREATE TRIGGER rows_delete AFTER DELETE ON rows BEGIN {removed} {touch['OLD']} END",
     ]

@@ -112,6 +112,15 @@ class Connection:
                 self.run("ROLLBACK")
             raise
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All queries inside see the file as the first of them does; nobody is kept from writing."""
+        self.run("BEGIN")
+        try:
+            yield
+        finally:
+            self.run("ROLLBACK")
+
     def close(self) -> None:
         """Give the file free; further calls fail. Closing twice does nothing."""
         while self._open:
