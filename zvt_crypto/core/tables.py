@@ -48,22 +48,35 @@ class Column:
         doc: Meaning and unit, one line.
         unit: Columns of one unit (``price``, ``volume``) share a decimal scale per entity and are kept as
             integers where that is exact; None keeps the value as it is.
+        bar: How the column of a coarser candle follows from finer ones; None where it does not.
     """
 
     name: str
     type: ColumnType
     doc: str
     unit: str | None = None
+    bar: Literal["first", "max", "min", "last", "sum"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A column that the view computes: ``sql`` is an expression over the stored columns."""
+    """A column that is not stored.
+
+    Attributes:
+        name: Column name in SQL, Arrow and pandas.
+        type: Kind of value.
+        doc: Meaning and unit, one line.
+        sql: Expression over the stored columns, for the view.
+        needs: The stored columns in it.
+        compute: The same over arrays of those columns, NaN for NULL; None where it is always NULL.
+    """
 
     name: str
     type: ColumnType
     doc: str
     sql: str
+    needs: tuple[str, ...] = ()
+    compute: Callable[..., npt.NDArray[np.float64]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

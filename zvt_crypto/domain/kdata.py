@@ -8,27 +8,65 @@ venue does not give is NULL.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from zvt_crypto.core.levels import LEVEL_MS
 from zvt_crypto.core.tables import BadRows, Check, Column, Derived, Rule, TableSpec, tables
 
 COLUMNS = (
-    Column("open", "float", "first price, in quote currency", unit="price"),
-    Column("high", "float", "highest price, in quote currency", unit="price"),
-    Column("low", "float", "lowest price, in quote currency", unit="price"),
-    Column("close", "float", "last price, in quote currency", unit="price"),
-    Column("volume", "float", "amount traded, in base currency", unit="volume"),
-    Column("turnover", "float", "value traded, in quote currency"),
-    Column("trade_count", "int", "number of trades"),
+    Column("open", "float", "first price, in quote currency", unit="price", bar="first"),
+    Column("high", "float", "highest price, in quote currency", unit="price", bar="max"),
+    Column("low", "float", "lowest price, in quote currency", unit="price", bar="min"),
+    Column("close", "float", "last price, in quote currency", unit="price", bar="last"),
+    Column("volume", "float", "amount traded, in base currency", unit="volume", bar="sum"),
+    Column("turnover", "float", "value traded, in quote currency", bar="sum"),
+    Column("trade_count", "int", "number of trades", bar="sum"),
 )
 
+
+Values = npt.NDArray[np.float64]
+
+
+def _same(values: Values) -> Values:
+    return values
+
+
+def _ratio(numerator: Values, denominator: Values) -> Values:
+    # As in SQL, what is divided by nothing is NULL.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(denominator == 0, np.nan, numerator / denominator)
+
+
+def _change(first: Values, last: Values) -> Values:
+    return _ratio(last, first) - 1
+
+
 DERIVED = (
-    Derived("volume_base", "float", "same as volume", "volume"),
-    Derived("volume_quote", "float", "same as turnover", "turnover"),
-    Derived("vwap", "float", "turnover / volume, NULL without volume", "turnover / nullif(volume, 0)"),
-    Derived("change_pct", "float", "close / open - 1, as a fraction", "close / nullif(open, 0) - 1"),
-    Derived("turnover_rate", "float", "NULL: a currency has no float to relate turnover to", "NULL"),
+    Derived("volume_base", "float", "same as volume", "volume", ("volume",), _same),
+    Derived("volume_quote", "float", "same as turnover", "turnover", ("turnover",), _same),
+    Derived(
+        "vwap",
+        "float",
+        "turnover / volume, NULL without volume",
+        "turnover / nullif(volume, 0)",
+        ("turnover", "volume"),
+        _ratio,
+    ),
+    Derived(
+        "change_pct",
+        "float",
+        "close / open - 1, as a fraction",
+        "close / nullif(open, 0) - 1",
+        ("open", "close"),
+        _change,
+    ),
+    Derived(
+        "turnover_rate",
+        "float",
+        "NULL: a currency has no float to relate turnover to",
+        "NULL",
+    ),
 )
 
 _PRICES = ("open", "high", "low", "close")

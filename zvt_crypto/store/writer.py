@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from zvt_crypto.core.decimals import MAX_DIGITS, to_integers
 from zvt_crypto.core.errors import DataQualityFailure
 from zvt_crypto.core.levels import iso
 from zvt_crypto.core.tables import Column, TableSpec
@@ -21,9 +22,6 @@ from zvt_crypto.store.layout import (
 )
 from zvt_crypto.store.sqlite import Connection
 
-#: Powers of ten up to this one, and integers below 2**53, make ``value * scale`` and its way back exact.
-_MAX_DIGITS: Final = 15
-_EXACT: Final = float(1 << 53)
 _FOUR_BYTES: Final = float(1 << 31)
 
 
@@ -227,17 +225,12 @@ def _choose_scale(values: np.ndarray[Any, Any]) -> float | None:
     if not len(values):
         return None
     largest = float(np.abs(values).max())
-    digits = next((d for d in range(_MAX_DIGITS + 1) if _is_exact(values, 10.0**d)), None)
+    digits = next((d for d in range(MAX_DIGITS + 1) if to_integers(values, 10.0**d)[1].all()), None)
     if digits is None:
         return None
-    while digits < _MAX_DIGITS and largest * 10.0 ** (digits + 1) * 4 < _FOUR_BYTES:
+    while digits < MAX_DIGITS and largest * 10.0 ** (digits + 1) * 4 < _FOUR_BYTES:
         digits += 1
     return float(10.0**digits)
-
-
-def _is_exact(values: np.ndarray[Any, Any], scale: float) -> bool:
-    scaled = np.rint(values * scale)
-    return bool(np.all(np.abs(scaled) < _EXACT) and np.all(scaled / scale == values))
 
 
 def _encoded(columns: dict[str, pa.ChunkedArray], scale: float | None) -> dict[str, Any]:
@@ -246,8 +239,8 @@ def _encoded(columns: dict[str, pa.ChunkedArray], scale: float | None) -> dict[s
         return columns
     values = np.array([column.to_numpy() for column in columns.values()])
     known = np.isfinite(values)
-    scaled = np.rint(np.where(known, values, 0.0) * scale)
-    if not np.all(np.where(known, scaled / scale == values, True) & (np.abs(scaled) < _EXACT)):
+    scaled, is_exact = to_integers(np.where(known, values, 0.0), scale)
+    if not is_exact.all():
         return columns
     integers = scaled.astype(np.int64)
     if known.all():
