@@ -38,7 +38,7 @@ def test_readme_commands_and_snippets_work_in_their_order(environment):
             continue
         answers[tuple(words[1:3])] = run(words, environment)
     for snippet in blocks("README.md", "python"):
-        answers["snippet"] = execute(["-c", snippet], environment)
+        answers["snippet"] = answers.get("snippet", "") + execute(["-c", snippet], environment)
     assert "turnover" in answers["snippet"] and "[5 rows x" in answers["snippet"]
     assert "btcusdt" in answers[("report",)]
     chart = re.search(r"\S+\.html", answers[("chart", "--provider")].replace("\n", ""))

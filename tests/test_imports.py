@@ -16,6 +16,7 @@ ALLOWED = {
     "sandbox": {"core"},
     "store": {"core", "domain"},
     "quality": {"core", "domain", "store"},
+    "transfer": {"core", "domain", "store", "quality"},
     "recorders": {"core", "domain", "store", "exchanges", "quality", "zvt_bridge"},
     "doctor": {"core", "domain", "store", "exchanges", "quality", "zvt_bridge"},
     "api": {"core", "domain", "store", "exchanges", "quality", "recorders", "zvt_bridge"},
@@ -26,7 +27,7 @@ ALLOWED["cli"] = set(ALLOWED) | {"__init__"}
 #: Outside package -> the only places that may import it.
 FENCED = {
     "ccxt": {"exchanges/client.py"},
-    "zvt": {"zvt_bridge.py", "domain", "recorders", "api.py"},
+    "zvt": {"zvt_bridge.py", "domain", "recorders", "api"},
     "flask": {"server"},
     "sqlite3": set(),
 }

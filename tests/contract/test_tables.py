@@ -7,7 +7,7 @@ import pytest
 
 from zvt_crypto.core.tables import tables
 from zvt_crypto.domain import entities, kdata, models
-from zvt_crypto.store.reader import Query, public_schema, read
+from zvt_crypto.store.reader import Query, public_schema, read, typed
 from zvt_crypto.store.writer import Entity, SeriesWriter, check, write_entities
 
 assert entities and kdata
@@ -52,6 +52,27 @@ def test_series(spec, store):
     assert first["id"] == f"{entity.entity_id}_2024-01-01T00:00:00Z"
     assert (first["provider"], first["level"], first["name"]) == ("okx", spec.level, "BTC/USDT")
     assert models.canonical_id(first["id"]) == first["id"]
+
+
+@pytest.mark.parametrize("spec", SERIES, ids=lambda s: s.name)
+def test_the_reader_answers_what_the_view_shows(spec, store):
+    """Computed columns have two definitions, one in SQL and one in numpy."""
+    rng = np.random.default_rng(3)
+    batch = series_batch(spec)
+    for column in spec.columns:
+        if column.type == "float":
+            some = pa.array(rng.choice([0.0, 0.5, 1.25, 3e-9, 1e9], 50), mask=rng.random(50) < 0.2)
+            batch = batch.set_column(batch.schema.get_field_index(column.name), column.name, some)
+    schema = public_schema(spec)
+    with store.connect("okx", spec) as connection:
+        writer = SeriesWriter(connection, spec)
+        for code in ("btcusdt", "ethusdt"):
+            key = writer.entity_key(Entity(f"{spec.entity_type}_okx_{code}", code, None))
+            writer.write_page(key, batch)
+        shown = connection.query(
+            f"SELECT {', '.join(schema.names)} FROM {spec.name} ORDER BY timestamp, entity_id"
+        )
+    assert read(store, Query(spec, "okx")).equals(typed(shown, schema))
 
 
 @pytest.mark.parametrize("spec", SERIES, ids=lambda s: s.name)

@@ -191,7 +191,7 @@ def test_an_id_is_found_by_key_in_any_notation():
         ({"return_type": "frame"}, "df"),
         ({"level": "5m"}, "1m"),
         ({"kodes": ["btcusdt"]}, "codes"),
-        ({"time_field": "__class__", "return_type": "dict"}, "unknown column"),
+        ({"time_field": "__class__", "return_type": "dict"}, "unknown time_field"),
     ],
     ids=str,
 )

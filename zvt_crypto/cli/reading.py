@@ -70,11 +70,14 @@ def rows_of(
     columns: Sequence[str] = (),
     limit: int | None = None,
     order: Literal["asc", "desc"] = "asc",
+    resample: str | None = None,
+    unfinished: Literal["drop", "mark"] = "drop",
+    fill: Literal["none", "ffill"] = "none",
 ) -> pa.Table:
-    """Read the rows.
+    """Read the rows; see ``Query`` for what can be asked.
 
     Raises:
-        InvalidArgument: A time, a column or the limit is not allowed.
+        InvalidArgument: A time, a column, a level or the limit is not allowed.
     """
     first, last = range_of(start, end)
     query = Query(
@@ -86,6 +89,9 @@ def rows_of(
         columns=tuple(listed(columns)) or None,
         order=order,
         limit=limit,
+        resample=resample,
+        unfinished=unfinished,
+        fill=fill,
     )
     return read(Store(settings), query)
 

@@ -117,7 +117,10 @@ class CryptoTable(Mixin):
             provider_index: Which of ``providers`` to ask where ``provider`` is not given.
             **arguments: ``provider``, ``codes`` (any notation: ``btcusdt``, ``BTC/USDT``), ``entity_ids``,
                 ``ids``, ``start_timestamp`` and ``end_timestamp`` (inclusive, UTC), ``columns``, ``order``,
-                ``limit``, ``index``, ``filters``, ``return_type`` and the rest.
+                ``limit``, ``index``, ``filters``, ``return_type`` (``arrow`` too) and the rest. Candles also
+                take ``resample="15m"`` (coarser candles made of these; ``unfinished="mark"`` keeps the one
+                that is not over yet, told by a column ``is_finished``) and ``fill="ffill"`` (times without
+                a candle get one with the last close, told by a column ``is_filled``).
 
         Returns:
             A frame with naive UTC times for ``return_type="df"``; see zvt for the other kinds.

@@ -1,41 +1,37 @@
-"""The one read path: a frozen query in, one batch out."""
+"""The one read path: a frozen query in, one batch out, or a stream of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
+import numpy as np
+import orjson
 import pyarrow as pa
 
 from zvt_crypto.core.errors import InvalidArgument, unknown_value
+from zvt_crypto.core.levels import floor_ms
 from zvt_crypto.core.symbols import split_row_id
-from zvt_crypto.core.tables import ARROW_TYPE, TableSpec
+from zvt_crypto.core.tables import CHUNK_ROWS, TableSpec
+from zvt_crypto.store.answer import Rows, answer, public_schema, stored_columns
 from zvt_crypto.store.engine import Store
+from zvt_crypto.store.grid import Grid
+from zvt_crypto.store.history import History, Series
 
-_TIME: Final = pa.timestamp("ms")
-_HEADS: Final = {
-    "series": {
-        "id": pa.string(),
-        "entity_id": pa.string(),
-        "timestamp": _TIME,
-        "provider": pa.string(),
-        "code": pa.string(),
-        "name": pa.string(),
-        "level": pa.string(),
-    },
-    "entities": {
-        "id": pa.string(),
-        "entity_id": pa.string(),
-        "timestamp": _TIME,
-        "entity_type": pa.string(),
-        "exchange": pa.string(),
-        "code": pa.string(),
-        "name": pa.string(),
-        "list_date": _TIME,
-        "end_date": _TIME,
-    },
-}
+__all__ = ["Cursor", "Query", "answer_schema", "cursor_of", "public_schema", "read", "stream", "typed"]
+
+#: Rows of a batch of a stream, about.
+STREAM_ROWS: Final = 1 << 18
+#: What an entity without a listing date has for a time in cursors; it comes before all others.
+_NO_TIME: Final = -1
+
+
+class Cursor(NamedTuple):
+    """The last row of a page: the next page begins after it, however many rows arrive meanwhile."""
+
+    timestamp: int
+    entity_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +49,12 @@ class Query:
         columns: Columns in the order wanted; None means all.
         order: By time, then entity.
         limit: At most so many rows, the first in the order.
+        after: Only rows that follow this one in the order.
+        resample: Level of coarser candles to make of the table's.
+        unfinished: What becomes of a coarser candle that is not over at ``end``, or where the recorded rows
+            end: it is left out, or stays and the column ``is_finished`` tells it from the others.
+        fill: With ``ffill``, times of the level's grid without a row get one with the last close, and
+            ``is_filled`` tells it from the others.
     """
 
     spec: TableSpec
@@ -65,23 +67,49 @@ class Query:
     columns: tuple[str, ...] | None = None
     order: Literal["asc", "desc"] = "asc"
     limit: int | None = None
+    after: Cursor | None = None
+    resample: str | None = None
+    unfinished: Literal["drop", "mark"] = "drop"
+    fill: Literal["none", "ffill"] = "none"
 
     def __post_init__(self) -> None:
         known = public_schema(self.spec).names
         for name in self.columns or ():
             if name not in known:
                 raise unknown_value(f"column of {self.spec.class_name}", name, known)
+        choices = {"order": ("asc", "desc"), "unfinished": ("drop", "mark"), "fill": ("none", "ffill")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise unknown_value(name, getattr(self, name), allowed)
         if self.limit is not None and self.limit < 1:
             raise InvalidArgument(f"limit {self.limit} is not positive", suggestions=("give 1 or more",))
         if self.start is not None and self.end is not None and self.start >= self.end:
             raise InvalidArgument("start_timestamp is after end_timestamp", suggestions=("swap them",))
+        if self.grid is not None and self.ids is not None:
+            raise InvalidArgument(
+                "rows chosen by their ids cannot be resampled or filled",
+                suggestions=("choose them by codes and times",),
+            )
+
+    @property
+    def grid(self) -> Grid | None:
+        """How the rows are resampled and filled, None where they are read as they are.
+
+        Raises:
+            InvalidArgument: The table's rows cannot be.
+        """
+        if self.resample is None and self.fill == "none":
+            return None
+        return Grid(self.spec, self.resample, self.fill == "ffill", self.unfinished == "mark")
 
 
-def public_schema(spec: TableSpec) -> pa.Schema:
-    """Columns of a table as users see them, with their Arrow types; times are naive UTC milliseconds."""
-    fields = [pa.field(name, kind) for name, kind in _HEADS[spec.layout].items()]
-    fields += [pa.field(c.name, _TIME if c.type == "time" else ARROW_TYPE[c.type]) for c in spec.shown]
-    return pa.schema(fields)
+def answer_schema(query: Query) -> pa.Schema:
+    """Schema of a query's answer."""
+    schema = public_schema(query.spec)
+    if query.columns is not None:
+        schema = pa.schema([schema.field(name) for name in query.columns])
+    marks = query.grid.marks if query.grid else ()
+    return pa.schema([*schema, *(pa.field(name, pa.bool_()) for name in marks)])
 
 
 def read(store: Store, query: Query) -> pa.Table:
@@ -90,20 +118,49 @@ def read(store: Store, query: Query) -> pa.Table:
     Raises:
         StoreCorrupt: The file is damaged.
     """
-    schema = public_schema(query.spec)
-    if query.columns is not None:
-        schema = pa.schema([schema.field(name) for name in query.columns])
+    schema = answer_schema(query)
     if not store.exists(query.provider, query.spec):
         return schema.empty_table()
-    sql, parameters = _sql(query, schema.names)
-    with store.connect(query.provider, query.spec) as connection:
-        answer = connection.query(sql, parameters)
-    return typed(answer, schema)
+    with store.reading(query.provider, query.spec) as connection:
+        if query.spec.layout == "entities":
+            sql, parameters = _entities_sql(query, schema.names)
+            return typed(connection.query(sql, parameters), schema)
+        reader = _Reader(History(connection, query.spec, use_segments=store.use_segments), query, schema)
+        return reader.window(*reader.span, query.limit)
 
 
-def typed(answer: pa.Table, schema: pa.Schema) -> pa.Table:
+def stream(store: Store, query: Query, rows: int = STREAM_ROWS) -> Iterator[pa.Table]:
+    """The rows of a query in batches of about ``rows``, in order and from one snapshot, in bounded memory.
+
+    Until the stream is read to its end or closed, the database's write-ahead log cannot shrink.
+
+    Raises:
+        StoreCorrupt: The file is damaged.
+    """
+    if not store.exists(query.provider, query.spec):
+        return
+    if query.spec.layout == "entities":
+        batch = read(store, query)
+        yield from (batch.slice(first, rows) for first in range(0, batch.num_rows, rows))
+        return
+    with store.reading(query.provider, query.spec) as connection:
+        history = History(connection, query.spec, use_segments=store.use_segments)
+        reader = _Reader(history, query, answer_schema(query))
+        yield from reader.windows(rows)
+
+
+def cursor_of(batch: pa.Table) -> Cursor | None:
+    """The cursor after the last row of an answer with ``timestamp`` and ``entity_id``; None without rows."""
+    if not batch.num_rows:
+        return None
+    last = batch.slice(batch.num_rows - 1)
+    time = last["timestamp"].cast(pa.int64())[0].as_py()
+    return Cursor(_NO_TIME if time is None else time, last["entity_id"][0].as_py())
+
+
+def typed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """An answer of SQL in a schema: the driver knows no booleans or times, and takes NULLs for integers."""
-    return pa.table([_cast(answer.column(i), field.type) for i, field in enumerate(schema)], schema=schema)
+    return pa.table([_cast(rows.column(i), field.type) for i, field in enumerate(schema)], schema=schema)
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -112,30 +169,161 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return column.cast(kind)
 
 
-def _sql(query: Query, names: list[str]) -> tuple[str, list[object]]:
+class _Reader:
+    """Reads one query out of one snapshot."""
+
+    def __init__(self, history: History, query: Query, schema: pa.Schema) -> None:
+        self.history = history
+        self.query = query
+        self.schema = schema
+        self.grid = query.grid
+        self.newest_first = query.order == "desc"
+        names = schema.names
+        self.columns = query.spec.columns if self.grid else stored_columns(query.spec, names)
+        self._times = None if query.ids is None else _times_of(query.ids)
+        wanted = query.entity_ids
+        if self._times is not None:
+            wanted = tuple(self._times if wanted is None else set(wanted) & set(self._times))
+        self.series = history.series(entity_ids=wanted, codes=query.codes)
+        self.ends = {series.key: self._end(series) for series in self.series}
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Half-open range of the times that can be in the answer."""
+        first = min((series.first for series in self.series), default=0)
+        if self.grid:
+            # A coarser candle opens before its first row.
+            first = floor_ms(first, self.grid.step)
+        start = first if self.query.start is None else max(self.query.start, first)
+        return start, max(self.ends.values(), default=0)
+
+    def _end(self, series: Series) -> int:
+        """End of the times of an entity that the query is about."""
+        end = self.grid.known_end(self.history, series) if self.grid else series.last + 1
+        return end if self.query.end is None else min(end, self.query.end)
+
+    def window(self, start: int, end: int, limit: int | None) -> pa.Table:
+        """The answer's rows in ``[start, end)``, the first ``limit`` in order."""
+        rows = self._rows(start, end, limit)
+        if self.newest_first:
+            backwards = np.arange(rows.table.num_rows)[::-1]
+            owner = None if rows.owner is None else rows.owner[::-1]
+            rows = Rows(rows.table.take(pa.array(backwards)), rows.owners, owner)
+        level = self.query.resample or self.query.spec.level
+        return answer(self.query.spec, self.query.provider, level, self.schema, rows)
+
+    def windows(self, rows: int) -> Iterator[pa.Table]:
+        """The answer cut by time into batches of about ``rows``."""
+        left = self.query.limit
+        start, end = self.span
+        width = self._width(rows)
+        while start < end and left != 0:
+            # Cuts lie on multiples of the width, as the edges of chunks do.
+            cut = (end - 1) // width * width if self.newest_first else (start // width + 1) * width
+            window = (max(start, cut), end) if self.newest_first else (start, min(end, cut))
+            batch = self.window(*window, left)
+            if batch.num_rows:
+                yield batch
+                left = None if left is None else left - batch.num_rows
+            start, end = self._rest(start, end, window, is_empty=not batch.num_rows)
+
+    def _rest(self, start: int, end: int, window: tuple[int, int], *, is_empty: bool) -> tuple[int, int]:
+        """What remains of a range after a window at its near end; after an empty one, from the next row."""
+        if self.newest_first:
+            end = window[0]
+            if is_empty and not self.grid:
+                found = [self.history.previous_time(series, end) for series in self.series]
+                end = min(end, max((time + 1 for time in found if time is not None), default=start))
+        else:
+            start = window[1]
+            if is_empty and not self.grid:
+                found = [self.history.next_time(series, start) for series in self.series]
+                start = max(start, min((time for time in found if time is not None), default=end))
+        return start, end
+
+    def _width(self, rows: int) -> int:
+        """Length of the windows that hold about so many rows at most."""
+        size = self.query.spec.chunk_ms
+        most = CHUNK_ROWS * max(1, len(self.series))
+        width = size * (rows // most) if rows >= most else max(1, size * rows // most)
+        step = self.grid.step if self.grid else 1
+        return max(step, width - width % step)
+
+    def _rows(self, start: int, end: int, limit: int | None) -> Rows:
+        parts: list[pa.Table] = []
+        owners: list[Series] = []
+        for series in self.series:
+            part = self._rows_of(series, *self._bounds(series, start, end), limit)
+            if part.num_rows:
+                parts.append(part)
+                owners.append(series)
+        if not parts:
+            return Rows(self._empty(), (), np.empty(0, np.int32))
+        table = pa.concat_tables(parts)
+        owner = None
+        if len(parts) > 1:
+            # Entities come in the order of their ids, which a stable sort by time keeps.
+            owner = np.repeat(np.arange(len(parts), dtype=np.int32), [part.num_rows for part in parts])
+            order = np.argsort(table["ts"].to_numpy(), kind="stable")
+            if limit is not None:
+                order = order[-limit:] if self.newest_first else order[:limit]
+            table, owner = table.combine_chunks().take(pa.array(order)), owner[order]
+        return Rows(table, owners, owner)
+
+    def _rows_of(self, series: Series, start: int, end: int, limit: int | None) -> pa.Table:
+        if self._times is not None:
+            times = [time for time in self._times[series.entity_id] if start <= time < end]
+            rows = self.history.at(series, self.columns, times)
+            if limit is None:
+                return rows
+            return rows.slice(max(0, rows.num_rows - limit)) if self.newest_first else rows.slice(0, limit)
+        if self.grid:
+            known_end = self.ends[series.key]
+            return self.grid.rows(
+                self.history, series, start, end, known_end, limit=limit, newest=self.newest_first
+            )
+        return self.history.rows(series, self.columns, start, end, limit=limit, newest=self.newest_first)
+
+    def _bounds(self, series: Series, start: int, end: int) -> tuple[int, int]:
+        """The range of an entity's rows in a window that come after the cursor."""
+        after = self.query.after
+        if after is None:
+            return start, end
+        if self.newest_first:
+            return start, min(end, after.timestamp + (series.entity_id < after.entity_id))
+        return max(start, after.timestamp + (series.entity_id <= after.entity_id)), end
+
+    def _empty(self) -> pa.Table:
+        if self.grid:
+            return self.grid.schema.empty_table()
+        return self.history.schema(self.columns).empty_table()
+
+
+def _times_of(ids: Sequence[str]) -> dict[str, list[int]]:
+    """Times of rows by entity: an id is computed by the view, its parts are the key of the rows."""
+    times: dict[str, list[int]] = {}
+    for parts in filter(None, map(split_row_id, ids)):
+        times.setdefault(parts[0], []).append(parts[1])
+    return times
+
+
+def _entities_sql(query: Query, names: list[str]) -> tuple[str, list[Any]]:
     conditions: list[str] = []
-    parameters: list[object] = []
-    choices: list[tuple[str, Sequence[object] | None]] = [
-        ("entity_id", query.entity_ids),
-        ("code", query.codes),
-        ("id", query.ids),
-    ]
-    if query.ids is not None and query.spec.layout == "series":
-        # An id is computed by the view; its parts are the key of the rows.
-        parts = [split_row_id(row_id) for row_id in query.ids]
-        choices += [
-            ("entity_id", [part[0] for part in parts if part]),
-            ("timestamp", [part[1] for part in parts if part]),
-        ]
+    parameters: list[Any] = []
+    choices = (("entity_id", query.entity_ids), ("code", query.codes), ("id", query.ids))
     for column, values in choices:
         if values is not None:
-            conditions.append(f"{column} IN ({', '.join('?' for _ in values)})")
-            parameters.extend(values)
+            conditions.append(f"{column} IN (SELECT value FROM json_each(?))")
+            parameters.append(orjson.dumps(values).decode())
     for bound, operator in ((query.start, ">="), (query.end, "<")):
         if bound is not None:
             conditions.append(f"timestamp {operator} ?")
             parameters.append(bound)
+    key = f"coalesce(timestamp, {_NO_TIME}), entity_id"
+    if query.after is not None:
+        conditions.append(f"({key}) {'<' if query.order == 'desc' else '>'} (?, ?)")
+        parameters += [query.after.timestamp, query.after.entity_id]
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    order = f" ORDER BY timestamp {query.order}, entity_id {query.order}"
+    order = " ORDER BY " + ", ".join(f"{part} {query.order}" for part in ("timestamp", "entity_id"))
     limit = f" LIMIT {query.limit:d}" if query.limit is not None else ""
     return f"SELECT {', '.join(names)} FROM {query.spec.name}{where}{order}{limit}", parameters

@@ -28,6 +28,21 @@ if TYPE_CHECKING:
 @click.option(
     "--order", type=click.Choice(["asc", "desc"]), default="asc", show_default=True, help="By time."
 )
+@click.option("--resample", metavar="LEVEL", help="Make coarser candles of these, such as 15m of 1m.")
+@click.option(
+    "--unfinished",
+    type=click.Choice(["drop", "mark"]),
+    default="drop",
+    show_default=True,
+    help="With --resample: what becomes of a candle that is not over yet.",
+)
+@click.option(
+    "--fill",
+    type=click.Choice(["none", "ffill"]),
+    default="none",
+    show_default=True,
+    help="ffill: times without a candle get one with the last close, marked by is_filled.",
+)
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), help="[default: table]")
 @opt.data_path
 @click.pass_obj

@@ -1,0 +1,66 @@
+"""The tables' two verbs, wired to the store and the recorders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zvt_crypto import zvt_bridge
+from zvt_crypto.api.arguments import Asked
+from zvt_crypto.core.config import load_settings
+from zvt_crypto.core.errors import unknown_value
+from zvt_crypto.core.tables import tables
+from zvt_crypto.exchanges.base import venues
+from zvt_crypto.store.engine import Store
+from zvt_crypto.store.reader import read
+
+
+class ZvtVerbs:
+    """``query_data`` and ``record_data`` of every table."""
+
+    def query_data(self, table: Any, arguments: dict[str, Any]) -> Any:
+        """Answer from the columnar reader where it can, through SQLAlchemy where it must."""
+        asked = Asked(table, arguments)
+        if asked.needs_objects:
+            from zvt_crypto.api.expressions import query_objects
+
+            return query_objects(asked)
+        if asked.needs_expressions:
+            from zvt_crypto.api.expressions import read_expressions
+
+            batch = read_expressions(asked)
+        else:
+            batch = read(Store(load_settings()), asked.query)
+        if asked.return_type == "arrow":
+            return batch
+        from zvt_crypto.api.frames import frame_of
+
+        return frame_of(batch, asked)
+
+    def record_data(self, table: Any, arguments: dict[str, Any]) -> Any:
+        """Run the recorder registered for the provider: a user's own, or ours."""
+        given = {name: value for name, value in arguments.items() if value is not None}
+        provider = given.pop("provider")
+        own = table.provider_map_recorder.get(provider)
+        if own is None:
+            if provider not in venues():
+                raise unknown_value("provider", provider, [*venues(), *table.provider_map_recorder])
+            from zvt_crypto.recorders.zvt_recorder import recorder_class
+
+            own = recorder_class(table, provider)
+        return own(**given).run()
+
+
+def plug_into_zvt() -> dict[str, Any]:
+    """Register every table with zvt, with its engines made on first use and its verbs bound.
+
+    Returns:
+        The tables' classes by public name.
+    """
+    from zvt_crypto.domain import models
+
+    classes = models.register(sorted(venues()))
+    models.CryptoTable.verbs = ZvtVerbs()
+    zvt_bridge.register_engines(
+        frozenset(tables), lambda provider, table: Store(load_settings()).engine(provider, table)
+    )
+    return classes
