@@ -24,6 +24,7 @@ Integers = npt.NDArray[np.int64]
 Sums = tuple[Floats, npt.NDArray[np.bool_]]
 
 _REDUCE: Final[dict[str, np.ufunc]] = {"max": np.maximum, "min": np.minimum, "sum": np.add}
+_LARGEST_SUM: Final = 2.0**62
 _POWERS: Final = 10.0 ** np.arange(MAX_DIGITS + 1)
 
 
@@ -31,7 +32,7 @@ def resample(spec: TableSpec, rows: pa.Table, step: int, known_end: int) -> pa.T
     """The candles of a coarser level that rows add up to; a bar without any row is left out.
 
     A sum is that of the decimals which the values stand for, rounded once: 0.1 and 0.2 make 0.3. Where no
-    power of ten up to 10**15 makes exact integers of a bar's values, or their sum reaches 2**53, it is the
+    power of ten up to 10**15 makes exact integers of a bar's values, or their sum reaches 2**62, it is the
     correctly rounded sum of the doubles. Either way a bar depends on no other bar's rows.
 
     A sum, maximum or minimum over a NULL is NULL: what is partly unknown is unknown, and a sum of the rest
@@ -150,7 +151,7 @@ def _decimal_sums(values: Floats, counts: Integers) -> Floats:
     """The sums of ``resample``: each bar in the first way that is exact for it."""
     sums = np.empty(len(counts))
     left = np.arange(len(counts))
-    for add in (_sums_of_short_decimals, _sums_of_decimals, _sums_in_halves, _sums_one_by_one):
+    for add in (_sums_of_short_decimals, _sums_of_decimals, _large_sums_of_decimals, _sums_one_by_one):
         found, is_exact = add(values, counts)
         sums[left[is_exact]] = found[is_exact]
         if is_exact.all():
@@ -162,47 +163,44 @@ def _decimal_sums(values: Floats, counts: Integers) -> Floats:
 def _sums_of_short_decimals(values: Floats, counts: Integers) -> Sums:
     # The largest scale need not be searched: below 2**51 the integers of a scale that is exact, with zeros
     # put to them, are those of every larger one.
-    return _sums_as_integers(values, counts, EXACT / 4)
+    integers, scales, is_exact = _integer_sums(values, counts, EXACT / 4, EXACT)
+    return integers / scales, is_exact
 
 
 def _sums_of_decimals(values: Floats, counts: Integers) -> Sums:
     # What had too many digits for 2**51 is left with one scale that may be exact.
-    return _sums_as_integers(values, counts, EXACT)
+    integers, scales, is_exact = _integer_sums(values, counts, EXACT, EXACT)
+    return integers / scales, is_exact
 
 
-def _sums_as_integers(values: Floats, counts: Integers, limit: float) -> Sums:
-    """Sums by the largest power of ten that keeps a bar's integers below the limit, and its sum exact."""
+def _large_sums_of_decimals(values: Floats, counts: Integers) -> Sums:
+    # Python divides integers of any size with one rounding.
+    integers, scales, is_exact = _integer_sums(values, counts, EXACT, _LARGEST_SUM)
+    ratios = zip(integers.tolist(), scales.tolist(), strict=True)
+    return np.array([integer / int(scale) for integer, scale in ratios]), is_exact
+
+
+def _integer_sums(
+    values: Floats, counts: Integers, limit: float, sum_limit: float
+) -> tuple[Integers, Floats, npt.NDArray[np.bool_]]:
+    """Sums by the largest power of ten that keeps a bar's integers and their sum below the limits."""
     starts = _starts(counts)
     sizes = np.abs(values)
     digits = np.minimum(
         _most_digits(np.maximum.reduceat(sizes, starts), limit),
-        # The size of a bar is itself a rounded sum, so stay clear of the last integers that a double holds.
-        _most_digits(np.add.reduceat(sizes, starts), EXACT * (1 - 2.0**-40)),
+        # The size of a bar is itself a rounded sum, so stay clear of the limit.
+        _most_digits(np.add.reduceat(sizes, starts), sum_limit * (1 - 2.0**-40)),
     )
     scales = _POWERS[np.maximum(digits, 0)]
     integers, is_exact = to_integers(values, np.repeat(scales, counts))
-    # Doubles that are integers add up without rounding as long as they stay below 2**53.
-    sums = np.add.reduceat(integers, starts) / scales
-    return sums, (digits >= 0) & np.logical_and.reduceat(is_exact, starts)
+    is_exact &= np.repeat(digits >= 0, counts)
+    sums = np.add.reduceat(np.where(is_exact, integers, 0.0).astype(np.int64), starts)
+    return sums, scales, np.logical_and.reduceat(is_exact, starts)
 
 
 def _most_digits(sizes: Floats, limit: float) -> Integers:
     """The most decimals with which sizes stay below the limit as integers; -1 where none do at all."""
     return np.asarray(MAX_DIGITS - np.searchsorted(limit / _POWERS[::-1], sizes, side="right"))
-
-
-@np.errstate(invalid="ignore")
-def _sums_in_halves(values: Floats, counts: Integers) -> Sums:
-    """Correctly rounded sums: high and low bits each add up without rounding, and are then put together."""
-    starts = _starts(counts)
-    sizes = np.abs(values)
-    unit = 2 * np.spacing(np.add.reduceat(sizes, starts))
-    units = np.repeat(unit, counts)
-    high = np.rint(values / units) * units
-    sums = np.add.reduceat(high, starts) + np.add.reduceat(values - high, starts)
-    # A low half is at most half a unit, and a multiple of the last bit of the smallest value.
-    smallest = np.minimum.reduceat(np.where(sizes > 0, sizes, np.inf), starts)
-    return sums, counts * unit / 2 < EXACT * np.spacing(smallest)
 
 
 def _sums_one_by_one(values: Floats, counts: Integers) -> Sums:

@@ -17,6 +17,7 @@ from zvt_crypto.store.history import History, Series
 
 #: With a limit, the first stretch of time that is tried, in multiples of what the limit needs without gaps.
 _SPARE: Final = 1.25
+_ALL_TIME: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,18 @@ class Grid:
         finished = ("is_finished",) if self.to_level and self.mark else ()
         return (*finished, *(("is_filled",) if self.fill else ()))
 
-    def known_end(self, history: History, series: Series) -> int:
-        """End of the time up to which an entity's rows are known: the last row's, or what was answered."""
-        end = series.last + level_ms(str(self.spec.level))
+    def known_end(self, history: History, series: Series, end: int | None) -> int:
+        """End of the time up to which rows of an entity that open before ``end`` tell all.
+
+        That is the end of the last row, or of what the exchange answered after it, but no later than that of
+        the last row which can open before ``end``.
+        """
+        level = level_ms(str(self.spec.level))
+        known = series.last + level
         for start, stop in coverage.covered(history.connection, series.key):
-            if start <= end < stop:
-                end = stop
-        return end
+            if start <= known < stop:
+                known = stop
+        return known if end is None else min(known, ceil_ms(end, level))
 
     def rows(
         self,
@@ -90,12 +96,12 @@ class Grid:
         """
         start = max(ceil_ms(start, self.step), floor_ms(series.first, self.step))
         end = min(end, known_end)
-        width = self.step * int(limit * _SPARE + 1) if limit is not None else max(0, end - start)
+        width = self.step * int(limit * _SPARE + 1) if limit is not None else _ALL_TIME
         parts: list[pa.Table] = []
         count = 0
         while start < end and (limit is None or count < limit):
             # Cuts lie on the grid, so that no candle is made of less than its rows.
-            cut = max(start, floor_ms(end - 1, self.step) + self.step - width) if newest else start + width
+            cut = max(start, ceil_ms(end, self.step) - width) if newest else start + width
             window = (cut, end) if newest else (start, min(end, cut))
             parts.append(self._window(history, series, *window, known_end))
             count += parts[-1].num_rows

@@ -199,7 +199,9 @@ class _Reader:
 
     def _end(self, series: Series) -> int:
         """End of the times of an entity that the query is about."""
-        end = self.grid.known_end(self.history, series) if self.grid else series.last + 1
+        if self.grid:
+            return self.grid.known_end(self.history, series, self.query.end)
+        end = series.last + 1
         return end if self.query.end is None else min(end, self.query.end)
 
     def window(self, start: int, end: int, limit: int | None) -> pa.Table:
