@@ -5,7 +5,19 @@ import sys
 
 import pytest
 
-VERBS = ("chart", "doctor", "providers", "query", "record", "report", "sandbox", "schemas")
+VERBS = (
+    "chart",
+    "doctor",
+    "providers",
+    "query",
+    "record",
+    "report",
+    "sandbox",
+    "schemas",
+    "export",
+    "import",
+    "compact",
+)
 HEAVY = ("pandas", "numpy", "pyarrow", "ccxt", "zvt", "plotly", "pydantic", "rich", "aiohttp", "sqlalchemy")
 
 

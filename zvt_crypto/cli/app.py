@@ -29,15 +29,21 @@ class _Verbs(click.Group):
     """The verbs, each loaded when it is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        package = importlib.import_module(_VERBS)
-        return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+        return sorted(_modules())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        known = self.list_commands(ctx)
+        known = _modules()
         if cmd_name not in known:
             raise unknown_value("command", cmd_name, known)
-        command: click.Command = importlib.import_module(f"{_VERBS}.{cmd_name}").command
+        command: click.Command = importlib.import_module(known[cmd_name]).command
         return command
+
+
+def _modules() -> dict[str, str]:
+    """Module of each verb; ``import_`` has an underscore, as ``import`` is a word of Python."""
+    package = importlib.import_module(_VERBS)
+    names = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return {name.rstrip("_"): f"{_VERBS}.{name}" for name in names}
 
 
 @click.group(

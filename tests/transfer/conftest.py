@@ -1,0 +1,1 @@
+from conftest_transfer import other, write  # noqa: F401
