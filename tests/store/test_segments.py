@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from threading import get_ident
+from threading import Event, get_ident
 
 import pyarrow as pa
 import pytest
@@ -15,6 +15,8 @@ from zvt_crypto.core.errors import StoreFull
 from zvt_crypto.store import coverage
 from zvt_crypto.store.compaction import compact
 from zvt_crypto.store.engine import Store
+from zvt_crypto.store.history import History
+from zvt_crypto.store.maker import Maker, maker
 from zvt_crypto.store.reader import Query, read
 from zvt_crypto.store.segments import ChunkVersion, Segments
 
@@ -53,6 +55,7 @@ def test_the_first_read_of_settled_history_makes_segments(store, table):
     plain = in_sql(store)
     assert files(store) == []
     first = read(store, BTC)
+    assert maker.wait(60)
     made = files(store)
     assert len(made) == 3
     assert sum(pa.ipc.open_file(str(path)).read_all().num_rows for path in made) == ROWS
@@ -63,6 +66,7 @@ def test_the_segments_and_nothing_else_answer_a_warm_query(store, table):
     """Rows that are gone behind the back of every trigger are still in the answer."""
     a_minute_passes(table)
     whole = read(store, BTC)
+    assert maker.wait(60)
     for trigger in ("rows_update", "rows_delete"):
         table.sql(f"DROP TRIGGER {trigger}")
     table.sql(f"UPDATE rows SET trade_count = -1 WHERE ts > {FIRST}")
@@ -210,7 +214,8 @@ def test_a_folder_that_cannot_be_written_costs_speed_only(store, table, caplog):
     store.path("binance", SPEC).with_suffix(".segments").write_text("in the way")
     with caplog.at_level(logging.WARNING):
         assert read(store, BTC).num_rows == ROWS
-    assert caplog.text.count("no segment was made") == 1
+        assert maker.wait(60)
+    assert caplog.text.count("no segments are made") == 1
 
 
 FULL = """
@@ -275,3 +280,60 @@ def test_many_processes_may_make_the_same_segments_at_once(store, table):
     assert [process.communicate()[0].strip() for process in running] == [str(ROWS)] * 4
     assert len(files(store)) == 3
     assert read(store, BTC).equals(in_sql(store))
+
+
+def test_reading_side_by_side_keeps_to_the_snapshot(store, table):
+    """Threads have snapshots of their own; a chunk that changed in between is read in the first one."""
+    with store.reading("binance", SPEC) as connection:
+        history = History(connection, SPEC, reopen=lambda: store.reading("binance", SPEC), use_segments=False)
+        series = history.series()[0]
+        before = history.rows(series, SPEC.columns, 0, 1 << 60)
+        table.write("btcusdt", 70_000, 5, seed=100)
+        table.sql(f"DELETE FROM rows WHERE ts = {FIRST}")
+        again = history.rows(series, SPEC.columns, 0, 1 << 60)
+        assert again.equals(before)
+    assert read(store, BTC).num_rows == ROWS - 1
+
+
+def test_a_short_script_leaves_segments_behind(store, table):
+    a_minute_passes(table)
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2]); from two_processes import *;"
+        "print(read(Process(sys.argv[1]).store, Query(SPEC, 'binance')).num_rows)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(store.data_path), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(ROWS)
+    assert done.stderr == ""
+    assert files(store)
+    assert read(store, BTC).equals(in_sql(store))
+
+
+class TestMaker:
+    def test_jobs_are_done_once_and_in_order(self):
+        own, done = Maker(), []
+        for key in (1, 2, 1, 3):
+            own.ask(key, lambda key=key: done.append(key))
+        assert own.wait(10)
+        assert sorted(done) in ([1, 2, 3], [1, 1, 2, 3])
+
+    def test_a_failure_drops_what_waits_and_later_jobs_run_again(self, caplog):
+        own, done, go = Maker(), [], Event()
+
+        def fail():
+            go.wait(10)
+            raise StoreFull("the disk has no room")
+
+        own.ask("first", fail)
+        own.ask("second", lambda: done.append("second"))
+        go.set()
+        assert own.wait(10)
+        assert "the disk has no room" in caplog.text
+        assert done == []
+        own.ask("third", lambda: done.append("third"))
+        assert own.wait(10)
+        assert done == ["third"]

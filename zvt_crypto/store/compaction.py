@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 
 from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.store.engine import Store
-from zvt_crypto.store.history import FEW_ROWS, History, Series
+from zvt_crypto.store.history import History, Series
 from zvt_crypto.store.segments import ChunkVersion
 
 
@@ -43,7 +43,7 @@ def compact(
 ) -> Compacted:
     """Make the segments that a table lacks, one chunk of rows in memory at a time.
 
-    Chunks of fewer than ``FEW_ROWS`` rows get none: SQL is as fast. A writer is never kept waiting, and what
+    Chunks of few rows get none: SQL is as fast. A writer is never kept waiting, and what
     it changes meanwhile is left to the next compaction.
 
     Args:
@@ -74,11 +74,8 @@ def compact(
 def _compact_chunk(history: History, series: Series, state: ChunkVersion) -> Compacted:
     if history.segments.load(state) is not None:
         return Compacted(kept=1)
-    rows = history.chunk_rows(series, state.chunk)
-    if rows.num_rows < FEW_ROWS:
-        return Compacted()
-    size = history.segments.save(state, rows)
-    return Compacted(made=1, rows=rows.num_rows, bytes=size)
+    rows, size = history.make_segment(series, state)
+    return Compacted(made=int(rows > 0), rows=rows, bytes=size)
 
 
 def _drop_stale(store: Store, provider: str, spec: TableSpec) -> int:

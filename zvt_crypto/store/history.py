@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
-from zvt_crypto.core.errors import ConfigError, StoreFull
 from zvt_crypto.core.tables import CHUNK_ROWS, Column, TableSpec
 from zvt_crypto.store.layout import decoded
+from zvt_crypto.store.maker import maker
 from zvt_crypto.store.segments import ChunkVersion, Segments
 from zvt_crypto.store.sqlite import Connection
-
-logger = logging.getLogger(__name__)
 
 #: So few rows come faster out of SQL than out of a segment that must first be opened and checked.
 FEW_ROWS: Final = 4_096
@@ -26,6 +26,9 @@ FEW_ROWS: Final = 4_096
 _SETTLED_MS: Final = 60_000
 #: Times in one SQL statement.
 _TIMES_AT_ONCE: Final = 5_000
+#: So many chunks are worth the start of threads; SQLite reads on as many cores as it is asked to.
+_SPANS_FOR_THREADS: Final = 3
+_READING_THREADS: Final = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +54,55 @@ class Series:
     last: int
 
 
+class _Span(NamedTuple):
+    """A stretch of time within one chunk, ms, half-open."""
+
+    chunk: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _SegmentJob:
+    """Makes a segment in a snapshot of its own, if the chunk still is in the state that was read."""
+
+    reopen: Callable[[], AbstractContextManager[Connection]]
+    spec: TableSpec
+    series: Series
+    state: ChunkVersion
+
+    def __call__(self) -> None:
+        with self.reopen() as connection:
+            history = History(connection, self.spec)
+            if self.state in history.chunks(self.series) and not history.segments.exists(self.state):
+                history.make_segment(self.series, self.state)
+
+
 class History:
     """Reads the rows of a table of layout ``series``.
 
     Args:
         connection: An open table, in a snapshot that lasts as long as this object is used.
         spec: The table.
-        use_segments: Whether to read segments, and to make those of settled chunks that are read whole.
+        use_segments: Whether to read segments, and to have those of settled chunks made that are read whole.
+        keep_open: Whether segments stay mapped for later queries of this process.
+        reopen: Opens a further connection to the table, for reading side by side and for making segments.
     """
 
-    def __init__(self, connection: Connection, spec: TableSpec, *, use_segments: bool = True) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        spec: TableSpec,
+        *,
+        use_segments: bool = True,
+        keep_open: bool = True,
+        reopen: Callable[[], AbstractContextManager[Connection]] | None = None,
+    ) -> None:
         self.connection = connection
         self.spec = spec
         self._use_segments = use_segments
+        self._keep_open = keep_open
+        self._reopen = reopen
         self._segments: Segments | None = None
         self._versions: dict[int, dict[int, tuple[int, int]]] = {}
 
@@ -120,17 +159,19 @@ class History:
             return self.schema(columns).empty_table()
         if limit is not None and limit <= FEW_ROWS:
             return self._select(series, columns, _between(start, end), limit=limit, newest=newest)
+        if limit is None:
+            return pa.concat_tables(self._all_pieces(series, columns, start, end))
         pieces: list[pa.Table] = []
         count = 0
-        for piece in self._pieces(series, columns, start, end, newest=newest):
-            pieces.append(piece)
-            count += piece.num_rows
-            if limit is not None and count >= limit:
+        spans = self._spans(start, end)
+        for span in reversed(spans) if newest else spans:
+            piece = self._from_segment(series, columns, span)
+            pieces.append(self._from_sql(series, columns, span) if piece is None else piece)
+            count += pieces[-1].num_rows
+            if count >= limit:
                 break
         rows = pa.concat_tables(reversed(pieces) if newest else pieces)
-        if limit is None or count <= limit:
-            return rows
-        return rows.slice(count - limit) if newest else rows.slice(0, limit)
+        return rows.slice(max(0, count - limit)) if newest else rows.slice(0, limit)
 
     def at(self, series: Series, columns: Sequence[Column], times: Sequence[int]) -> pa.Table:
         """The rows of these times, ordered; times without a row are left out."""
@@ -162,11 +203,6 @@ class History:
             for chunk, (version, _) in sorted(self._chunk_versions(series).items())
         ]
 
-    def chunk_rows(self, series: Series, chunk: int) -> pa.Table:
-        """All rows of a chunk, all stored columns, straight from SQL."""
-        start = chunk * self.spec.chunk_ms
-        return self._select(series, self.spec.columns, _between(start, start + self.spec.chunk_ms))
-
     @property
     def segments(self) -> Segments:
         """The table's segments."""
@@ -175,40 +211,84 @@ class History:
             self._segments = Segments(self.connection.path, str(uid), self.spec.schema)
         return self._segments
 
-    def _pieces(
-        self, series: Series, columns: Sequence[Column], start: int, end: int, *, newest: bool
-    ) -> Iterator[pa.Table]:
-        """The rows chunk by chunk; backwards, the rows of each still by time, for ``newest``."""
+    def make_segment(self, series: Series, state: ChunkVersion) -> tuple[int, int]:
+        """Make the segment of a chunk that has enough rows for one; returns its rows and bytes.
+
+        Raises:
+            StoreFull: The disk is full.
+            ConfigError: The folder cannot be written.
+        """
+        start = state.chunk * self.spec.chunk_ms
+        rows = self._select(series, self.spec.columns, _between(start, start + self.spec.chunk_ms))
+        return (rows.num_rows, self.segments.save(state, rows)) if rows.num_rows >= FEW_ROWS else (0, 0)
+
+    def _spans(self, start: int, end: int) -> list[_Span]:
+        """A range of time cut where chunks begin."""
         size = self.spec.chunk_ms
         chunks = range(start // size, (end - 1) // size + 1)
-        for chunk in reversed(chunks) if newest else chunks:
-            yield self._piece(series, columns, chunk, max(start, chunk * size), min(end, (chunk + 1) * size))
+        return [_Span(chunk, max(start, chunk * size), min(end, (chunk + 1) * size)) for chunk in chunks]
 
-    def _piece(self, series: Series, columns: Sequence[Column], chunk: int, start: int, end: int) -> pa.Table:
-        version, written_at = self._chunk_versions(series).get(chunk, (None, 0))
-        if version is None or not self._use_segments:
-            return self._select(series, columns, _between(start, end))
-        state = ChunkVersion(series.key, chunk, version)
-        size = self.spec.chunk_ms
-        is_large = (end - start) * CHUNK_ROWS // size >= FEW_ROWS
-        segment = self.segments.load(state, open_new=is_large)
-        if segment is not None:
-            return _cut(segment.select(["ts", *(c.name for c in columns)]), start, end)
-        is_whole = start <= max(chunk * size, series.first) and end > min((chunk + 1) * size - 1, series.last)
-        if not is_whole or not is_large or time.time() * 1000 - written_at < _SETTLED_MS:
-            return self._select(series, columns, _between(start, end))
-        rows = self._select(series, self.spec.columns, _between(start, end))
-        if rows.num_rows >= FEW_ROWS:
-            self._save(state, rows)
-        return rows.select(["ts", *(c.name for c in columns)])
+    def _all_pieces(self, series: Series, columns: Sequence[Column], start: int, end: int) -> list[pa.Table]:
+        spans = self._spans(start, end)
+        pieces = {span: self._from_segment(series, columns, span) for span in spans}
+        missing = [span for span, rows in pieces.items() if rows is None]
+        if self._reopen is None or len(missing) < _SPANS_FOR_THREADS:
+            pieces |= {span: self._from_sql(series, columns, span) for span in missing}
+        else:
+            with ThreadPoolExecutor(_READING_THREADS) as threads:
+                read = threads.map(lambda span: self._side_by_side(series, columns, span), missing)
+                # What changed meanwhile is read as this snapshot has it.
+                pieces |= {
+                    span: self._from_sql(series, columns, span) if rows is None else rows
+                    for span, rows in zip(missing, read, strict=True)
+                }
+        for span in missing:
+            self._ask_for_segment(series, span)
+        return list(pieces.values())
 
-    def _save(self, state: ChunkVersion, rows: pa.Table) -> None:
-        try:
-            self.segments.save(state, rows)
-        except (StoreFull, ConfigError) as error:
-            # The answer is complete without; the next query tries again.
-            logger.warning("no segment was made: %s", error.message)
-            self._use_segments = False
+    def _from_segment(self, series: Series, columns: Sequence[Column], span: _Span) -> pa.Table | None:
+        state = self._state(series, span.chunk)
+        if state is None or not self._use_segments:
+            return None
+        segment = self.segments.load(state, open_new=self._is_large(span), keep=self._keep_open)
+        if segment is None:
+            return None
+        return _cut(segment.select(["ts", *(c.name for c in columns)]), span.start, span.end)
+
+    def _from_sql(self, series: Series, columns: Sequence[Column], span: _Span) -> pa.Table:
+        return self._select(series, columns, _between(span.start, span.end))
+
+    def _side_by_side(self, series: Series, columns: Sequence[Column], span: _Span) -> pa.Table | None:
+        """The rows over a further connection; None where it may see others than this snapshot."""
+        assert self._reopen is not None
+        with self._reopen() as connection:
+            other = History(connection, self.spec)
+            state = self._state(series, span.chunk)
+            if state is None or other._state(series, span.chunk) != state:
+                return None
+            return other._from_sql(series, columns, span)
+
+    def _ask_for_segment(self, series: Series, span: _Span) -> None:
+        """Have the segment of a chunk made that was read whole out of SQL, if it has come to rest."""
+        if not self._use_segments or self._reopen is None or not self._is_large(span):
+            return
+        first = max(span.chunk * self.spec.chunk_ms, series.first)
+        last = min((span.chunk + 1) * self.spec.chunk_ms - 1, series.last)
+        state = self._state(series, span.chunk)
+        if state is None or span.start > first or span.end <= last:
+            return
+        written_at = self._chunk_versions(series)[span.chunk][1]
+        if time.time() * 1000 - written_at >= _SETTLED_MS:
+            job = _SegmentJob(self._reopen, self.spec, series, state)
+            maker.ask((self.connection.path, state), job)
+
+    def _is_large(self, span: _Span) -> bool:
+        """Whether a span can have more than a few rows."""
+        return (span.end - span.start) * CHUNK_ROWS // self.spec.chunk_ms >= FEW_ROWS
+
+    def _state(self, series: Series, chunk: int) -> ChunkVersion | None:
+        found = self._chunk_versions(series).get(chunk)
+        return None if found is None else ChunkVersion(series.key, chunk, found[0])
 
     def _chunk_versions(self, series: Series) -> dict[int, tuple[int, int]]:
         known = self._versions.get(series.key)

@@ -18,6 +18,7 @@ from zvt_crypto.store.answer import Rows, answer, public_schema, stored_columns
 from zvt_crypto.store.engine import Store
 from zvt_crypto.store.grid import Grid
 from zvt_crypto.store.history import History, Series
+from zvt_crypto.store.sqlite import Connection
 
 __all__ = ["Cursor", "Query", "answer_schema", "cursor_of", "public_schema", "read", "stream", "typed"]
 
@@ -125,7 +126,7 @@ def read(store: Store, query: Query) -> pa.Table:
         if query.spec.layout == "entities":
             sql, parameters = _entities_sql(query, schema.names)
             return typed(connection.query(sql, parameters), schema)
-        reader = _Reader(History(connection, query.spec, use_segments=store.use_segments), query, schema)
+        reader = _Reader(_history(store, query, connection), query, schema)
         return reader.window(*reader.span, query.limit)
 
 
@@ -144,9 +145,20 @@ def stream(store: Store, query: Query, rows: int = STREAM_ROWS) -> Iterator[pa.T
         yield from (batch.slice(first, rows) for first in range(0, batch.num_rows, rows))
         return
     with store.reading(query.provider, query.spec) as connection:
-        history = History(connection, query.spec, use_segments=store.use_segments)
+        # A stream reads each segment once, and must not keep a whole table of them in memory.
+        history = _history(store, query, connection, keep_open=False)
         reader = _Reader(history, query, answer_schema(query))
         yield from reader.windows(rows)
+
+
+def _history(store: Store, query: Query, connection: Connection, *, keep_open: bool = True) -> History:
+    return History(
+        connection,
+        query.spec,
+        use_segments=store.use_segments,
+        keep_open=keep_open,
+        reopen=lambda: store.reading(query.provider, query.spec),
+    )
 
 
 def cursor_of(batch: pa.Table) -> Cursor | None:

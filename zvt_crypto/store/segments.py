@@ -56,14 +56,15 @@ class Segments:
         self.folder = database.with_suffix(".segments") / uid
         self.schema = schema
 
-    def load(self, version: ChunkVersion, *, open_new: bool = True) -> pa.Table | None:
+    def load(self, version: ChunkVersion, *, open_new: bool = True, keep: bool = True) -> pa.Table | None:
         """The rows of a chunk in a version; None where there is no sound segment of it.
 
         Args:
             version: What is wanted.
-            open_new: Whether to open and check a segment that this process has not used yet.
+            open_new: Whether to open and check a segment that this process does not have open.
+            keep: Whether it then stays open for later queries.
         """
-        return _opened.get(self.folder / version.name, version, self.schema, open_new=open_new)
+        return _opened.get(self.folder / version.name, version, self.schema, open_new=open_new, keep=keep)
 
     def exists(self, version: ChunkVersion) -> bool:
         """Whether there is a segment of that version, sound or not."""
@@ -109,7 +110,9 @@ class _Opened:
         self._tables: OrderedDict[Path, tuple[tuple[int, int], pa.Table | None]] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, path: Path, version: ChunkVersion, schema: pa.Schema, *, open_new: bool) -> pa.Table | None:
+    def get(
+        self, path: Path, version: ChunkVersion, schema: pa.Schema, *, open_new: bool, keep: bool
+    ) -> pa.Table | None:
         try:
             found = path.stat()
         except OSError:
@@ -124,6 +127,8 @@ class _Opened:
         if not open_new:
             return None
         table = _map(path, version, schema)
+        if not keep:
+            return table
         with self._lock:
             self._tables[path] = (state, table)
             while len(self._tables) > _OPEN_SEGMENTS:
