@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
+
 from zvt_crypto import zvt_bridge
 from zvt_crypto.api.arguments import Asked
 from zvt_crypto.core.config import load_settings
@@ -24,17 +26,11 @@ class ZvtVerbs:
             from zvt_crypto.api.expressions import query_objects
 
             return query_objects(asked)
-        if asked.needs_expressions:
-            from zvt_crypto.api.expressions import read_expressions
-
-            batch = read_expressions(asked)
-        else:
-            batch = read(Store(load_settings()), asked.query)
         if asked.return_type == "arrow":
-            return batch
+            return _batch(asked)
         from zvt_crypto.api.frames import frame_of
 
-        return frame_of(batch, asked)
+        return frame_of(_batch(asked), asked)
 
     def record_data(self, table: Any, arguments: dict[str, Any]) -> Any:
         """Run the recorder registered for the provider: a user's own, or ours."""
@@ -48,6 +44,14 @@ class ZvtVerbs:
 
             own = recorder_class(table, provider)
         return own(**given).run()
+
+
+def _batch(asked: Asked) -> pa.Table:
+    if asked.needs_expressions:
+        from zvt_crypto.api.expressions import read_expressions
+
+        return read_expressions(asked)
+    return read(Store(load_settings()), asked.query)
 
 
 def plug_into_zvt() -> dict[str, Any]:

@@ -20,8 +20,11 @@ def frame_of(batch: pa.Table, asked: Asked) -> Any:
         InvalidArgument: The index is to be made of a column that is not there.
     """
     labels = asked.given.get("col_label") or {}
-    frame = _frame(_in_nanoseconds(batch))
-    frame.columns = [labels.get(name, name) for name in batch.column_names]
+    names = batch.column_names
+    # Nothing but the conversion may hold the columns, which are given free one by one.
+    batch = _in_nanoseconds(batch)
+    frame = _frame(batch)
+    frame.columns = [labels.get(name, name) for name in names]
     index = asked.given.get("index")
     if not index:
         return frame
@@ -42,13 +45,15 @@ def frame_of(batch: pa.Table, asked: Asked) -> Any:
 
 
 def _frame(batch: pa.Table) -> Any:
-    threads = batch.num_rows >= _ROWS_FOR_THREADS
+    """The frame of a batch, which is used up."""
+    options = {"use_threads": batch.num_rows >= _ROWS_FOR_THREADS, "self_destruct": True}
     if "id" not in batch.column_names:
-        return batch.to_pandas(use_threads=threads)
-    frame = batch.drop_columns(["id"]).to_pandas(use_threads=threads)
+        return batch.to_pandas(**options)
+    place = batch.column_names.index("id")
     # No two ids are alike: looking for what can share one object takes twice as long as making them.
     ids = batch["id"].to_pandas(deduplicate_objects=False)
-    frame.insert(batch.column_names.index("id"), "id", ids)
+    frame = batch.drop_columns(["id"]).to_pandas(**options)
+    frame.insert(place, "id", ids)
     return frame
 
 

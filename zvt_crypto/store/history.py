@@ -320,7 +320,7 @@ class History:
                 f"SELECT {values} FROM rows r JOIN entities e ON e.key = r.entity{where}"
             )
         values_of = [_value(answer[c.name], series, c, self.spec.schema.field(c.name).type) for c in columns]
-        rows = pa.table([answer["ts"].cast(pa.int64()), *values_of], schema=self.schema(columns))
+        rows = pa.table([_compact(answer["ts"].cast(pa.int64())), *values_of], schema=self.schema(columns))
         return rows.take(pa.array(np.arange(rows.num_rows)[::-1])) if newest else rows
 
     def schema(self, columns: Sequence[Column]) -> pa.Schema:
@@ -348,10 +348,15 @@ def _is_mixed(values: pa.ChunkedArray, series: Series, column: Column) -> bool:
     return _scale(series, column) is not None and not pa.types.is_integer(values.type)
 
 
+def _compact(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A copy in buffers of its size: those of the driver are several times larger than what is in them."""
+    return pa.chunked_array([pa.concat_arrays([*values.chunks, pa.array([], values.type)])])
+
+
 def _value(values: pa.ChunkedArray, series: Series, column: Column, kind: pa.DataType) -> pa.ChunkedArray:
     if values.null_count == len(values):
         return pa.chunked_array([pa.nulls(len(values), kind)])
     scale = _scale(series, column)
     if scale is None or not pa.types.is_integer(values.type):
-        return values.cast(kind)
+        return _compact(values.cast(kind))
     return pa.chunked_array([pa.array(values.to_numpy() / scale, from_pandas=values.null_count > 0)])
