@@ -168,6 +168,12 @@ def test_freqtrades_files_need_a_provider(other, tmp_path):
     assert import_files(other, [tmp_path], provider="binance").rows == 3
 
 
+def test_a_name_that_leads_nowhere(other, good, tmp_path):
+    report = import_files(other, [tmp_path / "gone.parquet", tmp_path / "gone", good])
+    assert [error.message.split()[-3:] for error in report.errors] == [["is", "not", "there"]] * 2
+    assert (report.rows, report.exit_code) == (10, 3)
+
+
 def test_nothing_to_import(other, tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(InvalidArgument, match="holds no files that can be imported"):
@@ -177,7 +183,7 @@ def test_nothing_to_import(other, tmp_path):
         import_files(other, [tmp_path / "in"])
     [error] = import_files(other, [tmp_path / f"{FOLDER}/data.csv"]).errors
     assert isinstance(error, InvalidArgument)
-    assert "No such file" in error.message
+    assert "is not there" in error.message
 
 
 def test_another_provider_than_the_folders_say(other, good):

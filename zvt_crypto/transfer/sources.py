@@ -120,6 +120,10 @@ def _add(found: Found, seen: set[Path], path: Path, provider: str | None, *, is_
     if path.resolve() in seen:
         return
     seen.add(path.resolve())
+    if not path.exists():
+        missing = InvalidArgument(f"{path} is not there", suggestions=("check its name",), path=str(path))
+        found.sources.append(Source(path, missing))
+        return
     if not is_named and (path.suffix not in READERS or path.name.startswith(_HIDDEN)):
         found.skipped += 1
         return
