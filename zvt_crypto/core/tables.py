@@ -69,6 +69,9 @@ class Derived:
         sql: Expression over the stored columns, for the view.
         needs: The stored columns in it.
         compute: The same over arrays of those columns, NaN for NULL; None where it is always NULL.
+
+    Raises:
+        InvalidArgument: There is SQL and nothing to compute with.
     """
 
     name: str
@@ -77,6 +80,10 @@ class Derived:
     sql: str
     needs: tuple[str, ...] = ()
     compute: Callable[..., npt.NDArray[np.float64]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.compute is None and self.sql.upper() != "NULL":
+            raise InvalidArgument(f"derived column {self.name!r} has SQL, but nothing to compute it with")
 
 
 @dataclass(frozen=True, slots=True)
