@@ -8,10 +8,12 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from zvt_crypto.cli.reading import Recorded, rows_of
+from zvt_crypto.cli.reading import Recorded, query_for
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import ConfigError, InvalidArgument, PairNotFound
 from zvt_crypto.core.levels import LEVEL_MS
+from zvt_crypto.store.engine import Store
+from zvt_crypto.store.reader import read
 
 #: A browser takes seconds to draw that many, and shows no more for it.
 MOST_CANDLES: Final = 50_000
@@ -41,7 +43,10 @@ def write_chart(
     """
     if recorded.codes is None or len(recorded.codes) != 1:
         raise InvalidArgument("a chart shows one market", suggestions=("give one code",))
-    rows = rows_of(settings, recorded, start=start, end=end, columns=_COLUMNS, limit=MOST_CANDLES + 1)
+    rows = read(
+        Store(settings),
+        query_for(recorded, start=start, end=end, columns=_COLUMNS, limit=MOST_CANDLES + 1),
+    )
     level = str(recorded.spec.level)
     if rows.num_rows > MOST_CANDLES:
         coarser = [name for name, step in LEVEL_MS.items() if step > LEVEL_MS[level]]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import click
@@ -25,22 +26,29 @@ _LEFT_OUT: Final = frozenset(
 )
 
 
-def write_rows(state: State, rows: pa.Table, form: str, *, all_columns: bool) -> None:
-    """Write rows to stdout.
+def write_batches(names: Sequence[str], batches: Iterable[pa.Table], form: str) -> None:
+    """Write rows of these columns to stdout as they come, as ``csv`` or ``json``; times are naive UTC."""
+    waiting = iter(batches)
+    # What cannot be read at all is told before anything is written.
+    first = list(itertools.islice(waiting, 1))
+    chunks = (chunk for batch in itertools.chain(first, waiting) for chunk in _chunks(batch))
+    if form == "csv":
+        _write_csv(names, chunks)
+    else:
+        _write_json(chunks)
+
+
+def print_rows(state: State, rows: pa.Table, *, all_columns: bool) -> None:
+    """Print rows as a table for people.
 
     Args:
         state: How to talk.
         rows: The rows; times are naive UTC.
-        form: ``table``, ``csv`` or ``json``.
-        all_columns: Whether a table shows every column, or only those that tell something new.
+        all_columns: Whether to show every column, or only those that tell something new.
     """
-    if form == "csv":
-        _write_csv(rows)
-    elif form == "json":
-        _write_json(rows)
-    else:
-        shown = rows if all_columns else rows.select([n for n in rows.column_names if n not in _LEFT_OUT])
-        _print_table(state, shown)
+    _print_table(
+        state, rows if all_columns else rows.select([n for n in rows.column_names if n not in _LEFT_OUT])
+    )
 
 
 def iso_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -63,22 +71,24 @@ def _chunks(rows: pa.Table) -> Iterator[pa.Table]:
         yield _texted(rows.slice(offset, _CHUNK))
 
 
-def _write_csv(rows: pa.Table) -> None:
-    for number, chunk in enumerate([rows.slice(0, 0), *_chunks(rows)]):
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if number == 0:
-            writer.writerow(rows.column_names)
-        writer.writerows(zip(*(column.to_pylist() for column in chunk.columns), strict=True))
-        click.echo(text.getvalue(), nl=False)
+def _write_csv(names: Sequence[str], chunks: Iterable[pa.Table]) -> None:
+    click.echo(_csv_text([names]), nl=False)
+    for chunk in chunks:
+        click.echo(_csv_text(zip(*(column.to_pylist() for column in chunk.columns), strict=True)), nl=False)
 
 
-def _write_json(rows: pa.Table) -> None:
+def _csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _write_json(chunks: Iterable[pa.Table]) -> None:
     import orjson
 
     click.echo("[", nl=False)
     separator = ""
-    for chunk in _chunks(rows):
+    for chunk in chunks:
         click.echo(separator + orjson.dumps(chunk.to_pylist()).decode()[1:-1], nl=False)
         separator = ",\n"
     click.echo("]")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
-import pyarrow as pa
+from typing import Any, NamedTuple
 
 from zvt_crypto.cli.options import listed, market_of, range_of
 from zvt_crypto.core.config import Settings
@@ -16,7 +14,7 @@ from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.domain import load_tables
 from zvt_crypto.quality.summary import recorded_codes, recorded_tables
 from zvt_crypto.store.engine import Store
-from zvt_crypto.store.reader import Query, read
+from zvt_crypto.store.reader import Query
 
 
 class Target(NamedTuple):
@@ -61,39 +59,36 @@ def find_target(settings: Settings, target: Target) -> Recorded:
     return Recorded(spec, provider, tuple(_code(text, spec, provider, known) for text in texts))
 
 
-def rows_of(
-    settings: Settings,
+def query_for(
     recorded: Recorded,
     *,
     start: str | None = None,
     end: str | None = None,
     columns: Sequence[str] = (),
-    limit: int | None = None,
-    order: Literal["asc", "desc"] = "asc",
-    resample: str | None = None,
-    unfinished: Literal["drop", "mark"] = "drop",
-    fill: Literal["none", "ffill"] = "none",
-) -> pa.Table:
-    """Read the rows; see ``Query`` for what can be asked.
+    **asked: Any,
+) -> Query:
+    """The question that a person asks about recorded rows.
+
+    Args:
+        recorded: The rows.
+        start: First time, as a person writes it.
+        end: Last time, inclusive.
+        columns: Names, separated by commas or not.
+        **asked: What else ``Query`` takes.
 
     Raises:
         InvalidArgument: A time, a column, a level or the limit is not allowed.
     """
     first, last = range_of(start, end)
-    query = Query(
+    return Query(
         recorded.spec,
         recorded.provider,
         codes=recorded.codes,
         start=first,
         end=last,
         columns=tuple(listed(columns)) or None,
-        order=order,
-        limit=limit,
-        resample=resample,
-        unfinished=unfinished,
-        fill=fill,
+        **asked,
     )
-    return read(Store(settings), query)
 
 
 def _table(target: Target, codes: Sequence[str]) -> TableSpec:

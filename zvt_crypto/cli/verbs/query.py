@@ -51,11 +51,17 @@ def command(state: State, /, **options: Any) -> None:
 
     TABLE is a name that `zvt-crypto schemas` lists. Times are UTC.
     """
-    from zvt_crypto.cli.output import write_rows
-    from zvt_crypto.cli.reading import Target, find_target, rows_of
+    from zvt_crypto.cli.output import print_rows, write_batches
+    from zvt_crypto.cli.reading import Target, find_target, query_for
+    from zvt_crypto.store.engine import Store
+    from zvt_crypto.store.reader import answer_schema, read, stream
 
     settings = opt.settings_of(options)
     form = options.pop("form") or ("json" if state.as_json else "table")
     names = Target(*(options.pop(name) for name in ("table", "provider", "level", "perps", "codes")))
-    target = find_target(settings, names)
-    write_rows(state, rows_of(settings, target, **options), form, all_columns=bool(options["columns"]))
+    query = query_for(find_target(settings, names), **options)
+    store = Store(settings)
+    if form == "table":
+        print_rows(state, read(store, query), all_columns=bool(options["columns"]))
+    else:
+        write_batches(answer_schema(query).names, stream(store, query), form)
