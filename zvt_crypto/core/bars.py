@@ -20,11 +20,12 @@ from zvt_crypto.core.levels import LEVEL_MS, ceil_ms, level_ms
 from zvt_crypto.core.tables import TableSpec
 
 Integers = npt.NDArray[np.int64]
-#: Sums of bars, and which of them are right to the bit.
-Sums = tuple[Floats, npt.NDArray[np.bool_]]
 
 _REDUCE: Final[dict[str, np.ufunc]] = {"max": np.maximum, "min": np.minimum, "sum": np.add}
-_LARGEST_SUM: Final = 2.0**62
+#: Limits of a bar's integers and of their sum, in the order in which they are tried. The largest scale below
+#: them need not be searched: below 2**51 the integers of a scale that is exact, with zeros put to them, are
+#: those of every larger one, and what has more digits is left with one scale that may be exact.
+_LIMITS: Final = ((EXACT / 4, EXACT), (EXACT, EXACT), (EXACT / 4, 2.0**62), (EXACT, 2.0**62))
 _POWERS: Final = 10.0 ** np.arange(MAX_DIGITS + 1)
 
 
@@ -148,42 +149,27 @@ def _column_of_bars(column: pa.ChunkedArray, rule: str, starts: Integers) -> pa.
 
 
 def _decimal_sums(values: Floats, counts: Integers) -> Floats:
-    """The sums of ``resample``: each bar in the first way that is exact for it."""
+    """The sums of ``resample``: each bar within the first limits that are exact for it."""
     sums = np.empty(len(counts))
     left = np.arange(len(counts))
-    for add in (_sums_of_short_decimals, _sums_of_decimals, _large_sums_of_decimals, _sums_one_by_one):
-        found, is_exact = add(values, counts)
+    for limit, sum_limit in _LIMITS:
+        found, is_exact = _sums_of_decimals(values, counts, limit, sum_limit)
         sums[left[is_exact]] = found[is_exact]
         if is_exact.all():
-            break
+            return sums
         values, counts, left = values[np.repeat(~is_exact, counts)], counts[~is_exact], left[~is_exact]
+    sums[left] = _sums_one_by_one(values, counts)
     return sums
 
 
-def _sums_of_short_decimals(values: Floats, counts: Integers) -> Sums:
-    # The largest scale need not be searched: below 2**51 the integers of a scale that is exact, with zeros
-    # put to them, are those of every larger one.
-    integers, scales, is_exact = _integer_sums(values, counts, EXACT / 4, EXACT)
-    return integers / scales, is_exact
-
-
-def _sums_of_decimals(values: Floats, counts: Integers) -> Sums:
-    # What had too many digits for 2**51 is left with one scale that may be exact.
-    integers, scales, is_exact = _integer_sums(values, counts, EXACT, EXACT)
-    return integers / scales, is_exact
-
-
-def _large_sums_of_decimals(values: Floats, counts: Integers) -> Sums:
-    # Python divides integers of any size with one rounding.
-    integers, scales, is_exact = _integer_sums(values, counts, EXACT, _LARGEST_SUM)
-    ratios = zip(integers.tolist(), scales.tolist(), strict=True)
-    return np.array([integer / int(scale) for integer, scale in ratios]), is_exact
-
-
-def _integer_sums(
+def _sums_of_decimals(
     values: Floats, counts: Integers, limit: float, sum_limit: float
-) -> tuple[Integers, Floats, npt.NDArray[np.bool_]]:
-    """Sums by the largest power of ten that keeps a bar's integers and their sum below the limits."""
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Sums by the largest power of ten that keeps a bar's integers and their sum below the limits.
+
+    Returns:
+        The sums, and which of them are exact but for one rounding at the end.
+    """
     starts = _starts(counts)
     sizes = np.abs(values)
     digits = np.minimum(
@@ -194,8 +180,13 @@ def _integer_sums(
     scales = _POWERS[np.maximum(digits, 0)]
     integers, is_exact = to_integers(values, np.repeat(scales, counts))
     is_exact &= np.repeat(digits >= 0, counts)
-    sums = np.add.reduceat(np.where(is_exact, integers, 0.0).astype(np.int64), starts)
-    return sums, scales, np.logical_and.reduceat(is_exact, starts)
+    totals = np.add.reduceat(np.where(is_exact, integers, 0.0).astype(np.int64), starts)
+    sums = totals / scales
+    # Python divides integers of any size with one rounding, numpy rounds large ones before it divides.
+    large = np.flatnonzero(np.abs(totals) >= EXACT)
+    ratios = zip(totals[large].tolist(), scales[large].tolist(), strict=True)
+    sums[large] = [total / int(scale) for total, scale in ratios]
+    return sums, np.logical_and.reduceat(is_exact, starts)
 
 
 def _most_digits(sizes: Floats, limit: float) -> Integers:
@@ -203,11 +194,11 @@ def _most_digits(sizes: Floats, limit: float) -> Integers:
     return np.asarray(MAX_DIGITS - np.searchsorted(limit / _POWERS[::-1], sizes, side="right"))
 
 
-def _sums_one_by_one(values: Floats, counts: Integers) -> Sums:
+def _sums_one_by_one(values: Floats, counts: Integers) -> list[float]:
     """Correctly rounded sums of anything."""
     numbers = values.tolist()
     bounds = zip(_starts(counts).tolist(), np.cumsum(counts).tolist(), strict=True)
-    return np.array([math.fsum(numbers[start:end]) for start, end in bounds]), np.ones(len(counts), bool)
+    return [math.fsum(numbers[start:end]) for start, end in bounds]
 
 
 def _starts(counts: Integers) -> Integers:
