@@ -337,3 +337,20 @@ class TestMaker:
         own.ask("third", lambda: done.append("third"))
         assert own.wait(10)
         assert done == ["third"]
+
+
+def test_a_query_has_a_damaged_segment_made_anew(store, table):
+    a_minute_passes(table)
+    compact(store, "binance", SPEC)
+    cut(files(store)[0], None)
+    assert read(store, BTC).equals(in_sql(store))
+    assert maker.wait(60)
+    assert compact(store, "binance", SPEC).kept == 3
+
+
+def test_a_query_with_a_large_limit_has_segments_made_too(store, table):
+    a_minute_passes(table)
+    last = Query(SPEC, "binance", codes=("btcusdt",), limit=100_000, order="desc")
+    assert read(store, last).equals(in_sql(store, last))
+    assert maker.wait(60)
+    assert len(files(store)) == 3

@@ -72,7 +72,7 @@ def compact(
 
 
 def _compact_chunk(history: History, series: Series, state: ChunkVersion) -> Compacted:
-    if history.segments.load(state) is not None:
+    if history.has_segment(state):
         return Compacted(kept=1)
     rows, size = history.make_segment(series, state)
     return Compacted(made=int(rows > 0), rows=rows, bytes=size)

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from zvt_crypto.core.tables import CHUNK_ROWS, Column, TableSpec
 from zvt_crypto.store.layout import decoded
 from zvt_crypto.store.maker import maker
 from zvt_crypto.store.segments import ChunkVersion, Segments
-from zvt_crypto.store.sqlite import Connection
+from zvt_crypto.store.sqlite import Connection, one_of
 
 #: So few rows come faster out of SQL than out of a segment that must first be opened and checked.
 FEW_ROWS: Final = 4_096
@@ -74,7 +73,7 @@ class _SegmentJob:
     def __call__(self) -> None:
         with self.reopen() as connection:
             history = History(connection, self.spec)
-            if self.state in history.chunks(self.series) and not history.segments.exists(self.state):
+            if self.state in history.chunks(self.series) and not history.has_segment(self.state):
                 history.make_segment(self.series, self.state)
 
 
@@ -110,20 +109,16 @@ class History:
         self, *, entity_ids: Sequence[str] | None = None, codes: Sequence[str] | None = None
     ) -> list[Series]:
         """The entities that have rows, of these ids and codes where given, in the order of their ids."""
-        conditions, parameters = [], []
-        for column, values in (("entity_id", entity_ids), ("code", codes)):
-            if values is not None:
-                conditions.append(f"{column} IN (SELECT value FROM json_each(?))")
-                parameters.append(orjson.dumps(values).decode())
+        chosen = [one_of(c, v) for c, v in (("entity_id", entity_ids), ("code", codes)) if v is not None]
         scales = "".join(f", {unit}_scale" for unit in self.spec.units)
         edges = ", ".join(
             f"(SELECT {edge}(ts) FROM rows WHERE entity = key) AS {name}"
             for edge, name in (("min", "first"), ("max", "last"))
         )
-        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        where = f" WHERE {' AND '.join(condition for condition, _ in chosen)}" if chosen else ""
         found = self.connection.query(
             f"SELECT key, entity_id, code, name, {edges}{scales} FROM entities{where} ORDER BY entity_id",
-            parameters,
+            [values for _, values in chosen],
         )
         return [
             Series(
@@ -166,7 +161,10 @@ class History:
         spans = self._spans(start, end)
         for span in reversed(spans) if newest else spans:
             piece = self._from_segment(series, columns, span)
-            pieces.append(self._from_sql(series, columns, span) if piece is None else piece)
+            if piece is None:
+                piece = self._from_sql(series, columns, span)
+                self._ask_for_segment(series, span)
+            pieces.append(piece)
             count += pieces[-1].num_rows
             if count >= limit:
                 break
@@ -210,6 +208,10 @@ class History:
             uid = self.connection.value("SELECT value FROM meta WHERE key = 'uid'")
             self._segments = Segments(self.connection.path, str(uid), self.spec.schema)
         return self._segments
+
+    def has_segment(self, state: ChunkVersion) -> bool:
+        """Whether there is a sound segment of a chunk."""
+        return self.segments.load(state, keep=False) is not None
 
     def make_segment(self, series: Series, state: ChunkVersion) -> tuple[int, int]:
         """Make the segment of a chunk that has enough rows for one; returns its rows and bytes.

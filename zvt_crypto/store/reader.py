@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from zvt_crypto.core.errors import InvalidArgument, unknown_value
@@ -18,7 +17,7 @@ from zvt_crypto.store.answer import Rows, answer, public_schema, stored_columns
 from zvt_crypto.store.engine import Store
 from zvt_crypto.store.grid import Grid
 from zvt_crypto.store.history import History, Series
-from zvt_crypto.store.sqlite import Connection
+from zvt_crypto.store.sqlite import Connection, one_of
 
 __all__ = ["Cursor", "Query", "answer_schema", "cursor_of", "public_schema", "read", "stream", "typed"]
 
@@ -327,8 +326,9 @@ def _entities_sql(query: Query, names: list[str]) -> tuple[str, list[Any]]:
     choices = (("entity_id", query.entity_ids), ("code", query.codes), ("id", query.ids))
     for column, values in choices:
         if values is not None:
-            conditions.append(f"{column} IN (SELECT value FROM json_each(?))")
-            parameters.append(orjson.dumps(values).decode())
+            condition, parameter = one_of(column, values)
+            conditions.append(condition)
+            parameters.append(parameter)
     for bound, operator in ((query.start, ">="), (query.end, "<")):
         if bound is not None:
             conditions.append(f"timestamp {operator} ?")

@@ -66,10 +66,6 @@ class Segments:
         """
         return _opened.get(self.folder / version.name, version, self.schema, open_new=open_new, keep=keep)
 
-    def exists(self, version: ChunkVersion) -> bool:
-        """Whether there is a segment of that version, sound or not."""
-        return (self.folder / version.name).exists()
-
     def save(self, version: ChunkVersion, rows: pa.Table) -> int:
         """Keep the rows of a chunk in a version, and drop its other versions; returns the bytes written.
 

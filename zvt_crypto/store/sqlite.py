@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import adbc_driver_manager
 import adbc_driver_sqlite
+import orjson
 import pyarrow as pa
 
 from zvt_crypto.core.errors import ConfigError, StoreBusy, StoreCorrupt, StoreFull, ZvtCryptoError
@@ -153,6 +154,11 @@ class Connection:
             if mapped is None:
                 raise
             raise mapped from error
+
+
+def one_of(column: str, values: Sequence[str]) -> tuple[str, str]:
+    """Condition that a column has one of any number of values, with its one parameter."""
+    return f"{column} IN (SELECT value FROM json_each(?))", orjson.dumps(values).decode()
 
 
 def store_error(error: Exception, path: Path) -> ZvtCryptoError | None:
