@@ -31,6 +31,23 @@ start = click.option("--start", help="First time, such as 2024-01-31 or 2024-01-
 end = click.option("--end", help="Last time, inclusive; UTC.")
 
 
+def recorded_rows(function: F) -> F:
+    """Add what names recorded rows: a table or a level, data source, markets and times."""
+    for option in (
+        end,
+        start,
+        codes,
+        click.option(
+            "--perps", is_flag=True, help="With --level: codes whose notation does not tell mean perpetuals."
+        ),
+        click.option("--level", help="Level of candles, instead of TABLE."),
+        click.option("--provider", help="Data source; may be left out where only one is recorded."),
+        click.argument("table", required=False),
+    ):
+        function = option(function)
+    return function
+
+
 def network(function: F) -> F:
     """Add the options of verbs that talk to exchanges."""
     for option in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -57,6 +57,40 @@ def find_target(settings: Settings, target: Target) -> Recorded:
         return Recorded(spec, provider, None)
     known = recorded_codes(store, provider, spec)
     return Recorded(spec, provider, tuple(_code(text, spec, provider, known) for text in texts))
+
+
+def find_recorded(
+    settings: Settings,
+    provider: str | None,
+    *,
+    table: TableSpec | None = None,
+    fits: Callable[[TableSpec], bool] = lambda spec: True,
+) -> list[Recorded]:
+    """All recorded tables of a data source, or of all of them.
+
+    Args:
+        settings: Where the data is.
+        provider: The data source.
+        table: Only this table.
+        fits: Which tables count.
+
+    Raises:
+        InvalidArgument: There is no such data source.
+        PairNotFound: None is recorded.
+    """
+    load_tables()
+    found = list(recorded_tables(Store(settings)))
+    providers = {name for name, _ in found}
+    if provider is not None and providers and provider not in providers:
+        raise unknown_value("provider", provider, providers)
+    chosen = [
+        Recorded(spec, name, None)
+        for name, spec in found
+        if provider in (None, name) and table in (None, spec) and fits(spec)
+    ]
+    if not chosen:
+        raise _not_recorded(table.class_name if table else None, provider, settings)
+    return chosen
 
 
 def query_for(
@@ -124,8 +158,13 @@ def _provider(store: Store, spec: TableSpec, wanted: str | None) -> str:
     providers = {provider for provider, _ in recorded}
     if wanted is not None and providers and wanted not in providers:
         raise unknown_value("provider", wanted, providers)
-    raise PairNotFound(
-        f"{spec.class_name} is not recorded{f' from {wanted}' if wanted else ''} in {store.data_path}",
+    raise _not_recorded(spec.class_name, wanted, store)
+
+
+def _not_recorded(name: str | None, provider: str | None, where: Settings | Store) -> PairNotFound:
+    what = f"{name} is not recorded" if name else "nothing is recorded"
+    return PairNotFound(
+        f"{what}{f' from {provider}' if provider else ''} in {where.data_path}",
         suggestions=(
             "record it first, see `zvt-crypto record --help`, or name another folder with --data-path",
         ),

@@ -9,7 +9,7 @@ import click
 
 from zvt_crypto.cli import options as opt
 from zvt_crypto.cli.state import Verb
-from zvt_crypto.core.errors import InvalidArgument, PairNotFound, unknown_value
+from zvt_crypto.core.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from zvt_crypto.cli.reading import Target
@@ -20,15 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Verb)
-@click.argument("table", required=False)
-@click.option("--provider", help="Data source; may be left out where only one is recorded.")
-@click.option("--level", help="Level of candles, instead of TABLE.")
-@click.option(
-    "--perps", is_flag=True, help="With --level: codes whose notation does not tell mean perpetuals."
-)
-@opt.codes
-@opt.start
-@opt.end
+@opt.recorded_rows
 @click.option(
     "--format",
     "form",
@@ -67,48 +59,21 @@ def command(state: State, /, **options: Any) -> int:
 
 
 def _selections(settings: Settings, names: Target, options: dict[str, Any]) -> list[Selection]:
-    from zvt_crypto.cli.reading import find_target
+    from zvt_crypto.cli.reading import find_recorded, find_target
     from zvt_crypto.transfer.exporting import Selection
 
     start, end = opt.range_of(options["start"], options["end"])
     if names.table is not None or names.level is not None:
-        found = find_target(settings, names)
-        return [Selection(found.provider, found.spec, found.codes, start, end)]
+        target = find_target(settings, names)
+        return [Selection(target.provider, target.spec, target.codes, start, end)]
     if names.codes or names.perps:
         raise InvalidArgument(
             "codes are of a table, and none is named",
             suggestions=("give a table, such as CryptoPair1mKdata, or --level 1m",),
         )
-    return [
-        Selection(provider, spec, start=start, end=end)
-        for provider, spec in _recorded(settings, names.provider, options["layout"])
-    ]
-
-
-def _recorded(settings: Settings, provider: str | None, layout: str) -> list[tuple[str, Any]]:
-    """All tables that have a place in the layout."""
-    from zvt_crypto.domain import load_tables
-    from zvt_crypto.quality.summary import recorded_tables
-    from zvt_crypto.store.engine import Store
-
-    load_tables()
-    recorded = list(recorded_tables(Store(settings)))
-    providers = {name for name, _ in recorded}
-    if provider is not None and providers and provider not in providers:
-        raise unknown_value("provider", provider, providers)
-    chosen = [
-        (name, spec)
-        for name, spec in recorded
-        if provider in (None, name) and (layout == "hive" or spec.feed == "candles")
-    ]
-    if not chosen:
-        raise PairNotFound(
-            f"nothing is recorded in {settings.data_path}",
-            suggestions=(
-                "record it first, see `zvt-crypto record --help`, or name another folder with --data-path",
-            ),
-        )
-    return chosen
+    is_hive = options["layout"] == "hive"
+    found = find_recorded(settings, names.provider, fits=lambda spec: is_hive or spec.feed == "candles")
+    return [Selection(recorded.provider, recorded.spec, start=start, end=end) for recorded in found]
 
 
 def teller(state: State) -> Notify:

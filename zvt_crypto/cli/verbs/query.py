@@ -14,15 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Verb)
-@click.argument("table", required=False)
-@click.option("--provider", help="Data source; may be left out where only one is recorded.")
-@click.option("--level", help="Level of candles, instead of TABLE.")
-@click.option(
-    "--perps", is_flag=True, help="With --level: codes whose notation does not tell mean perpetuals."
-)
-@opt.codes
-@opt.start
-@opt.end
+@opt.recorded_rows
 @click.option("--columns", multiple=True, metavar="NAME,...", help="Columns in the order wanted.")
 @click.option("--limit", type=int, help="At most so many rows, the first in the order.")
 @click.option(
