@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import click
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from zvt_crypto.cli.state import State
+from zvt_crypto.store.answer import iso_texts
 
 #: Rows turned into text at once.
 _CHUNK: Final = 20_000
@@ -49,14 +49,6 @@ def print_rows(state: State, rows: pa.Table, *, all_columns: bool) -> None:
     _print_table(
         state, rows if all_columns else rows.select([n for n in rows.column_names if n not in _LEFT_OUT])
     )
-
-
-def iso_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Times as ISO 8601 with ``Z``; fractions are shown only where there are any."""
-    whole = pc.all(pc.equal(pc.millisecond(column), 0)).as_py() is not False
-    text = pc.strftime(column.cast(pa.timestamp("s" if whole else "ms")), format="%Y-%m-%dT%H:%M:%SZ")
-    # A column of NULLs has no type of its own.
-    return text.cast(pa.string())
 
 
 def _texted(rows: pa.Table) -> pa.Table:

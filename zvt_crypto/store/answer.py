@@ -131,6 +131,14 @@ class _Columns:
         return pa.array(derived.compute(*values), from_pandas=True).cast(kind)
 
 
+def iso_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times as ISO 8601 with ``Z``, NULL where there is none; fractions only where any time has one."""
+    whole = pc.all(pc.equal(pc.millisecond(column), 0)).as_py() is not False
+    times = column.cast(pa.timestamp("s" if whole else "ms", column.type.tz))
+    # A column of NULLs has no type of its own.
+    return pc.strftime(times, format="%Y-%m-%dT%H:%M:%SZ").cast(pa.string())
+
+
 def time_texts(ts: npt.NDArray[np.int64]) -> pa.Array:
     """ISO 8601 texts with ``Z`` of epoch milliseconds, as ``levels.iso`` writes them."""
     fraction = ts % 1000

@@ -23,6 +23,7 @@ from zvt_crypto.core.symbols import Market, parse_symbol, split_entity_id
 from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.store import coverage
 from zvt_crypto.store.engine import Store
+from zvt_crypto.store.history import History, Series
 from zvt_crypto.store.reader import Query, public_schema, stream
 from zvt_crypto.transfer import freqtrade
 from zvt_crypto.transfer.hive import hive_path
@@ -80,14 +81,6 @@ class Destination:
                 f"freqtrade reads no {self.form} files",
                 suggestions=(f"choose {' or '.join(freqtrade.FORMATS)}, or the layout hive",),
             )
-
-
-@dataclass(frozen=True, slots=True)
-class _Series:
-    key: int
-    entity_id: str
-    code: str
-    name: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +151,7 @@ def _export_table(
             _write(store, _entities_file(selection, destination), outcome)
         yield outcome
         return
-    found: list[_Series] = []
+    found: list[Series] = []
     table = Outcome(None, selection.provider, spec.name)
     with _kept(table):
         found = _series(store, selection)
@@ -189,11 +182,9 @@ def _kept(outcome: Outcome) -> Iterator[None]:
         outcome.errors.append(error)
 
 
-def _series(store: Store, selection: Selection) -> list[_Series]:
+def _series(store: Store, selection: Selection) -> list[Series]:
     with store.reading(selection.provider, selection.spec) as connection:
-        found = connection.query("SELECT key, entity_id, code, name FROM entities ORDER BY code, entity_id")
-    known = [_Series(**row) for row in found.to_pylist()]
-    return [series for series in known if selection.codes is None or series.code in selection.codes]
+        return History(connection, selection.spec).series(codes=selection.codes)
 
 
 def _write(store: Store, file: _File, outcome: Outcome) -> None:
@@ -220,7 +211,7 @@ def _entities_file(selection: Selection, destination: Destination) -> _File:
     return _File(path, query, _zoned(public_schema(spec)).with_metadata(label.metadata()))
 
 
-def _series_file(store: Store, selection: Selection, series: _Series, destination: Destination) -> _File:
+def _series_file(store: Store, selection: Selection, series: Series, destination: Destination) -> _File:
     spec, provider = selection.spec, selection.provider
     names: tuple[str, ...]
     if destination.layout == "freqtrade":
@@ -248,13 +239,13 @@ def _zoned(schema: pa.Schema) -> pa.Schema:
     return pa.schema([f.with_type(_TIME) if pa.types.is_timestamp(f.type) else f for f in schema])
 
 
-def _hive_keys(selection: Selection, series: _Series) -> dict[str, str]:
+def _hive_keys(selection: Selection, series: Series) -> dict[str, str]:
     _, exchange, _ = split_entity_id(series.entity_id)
     keys = {"provider": selection.provider, "table": selection.spec.name, "code": series.code}
     return keys if exchange == selection.provider else keys | {"exchange": exchange}
 
 
-def _label(store: Store, selection: Selection, series: _Series) -> Label:
+def _label(store: Store, selection: Selection, series: Series) -> Label:
     spec = selection.spec
     return Label(
         table=spec.name,
@@ -267,7 +258,7 @@ def _label(store: Store, selection: Selection, series: _Series) -> Label:
     )
 
 
-def _proven(store: Store, selection: Selection, series: _Series) -> list[Span]:
+def _proven(store: Store, selection: Selection, series: Series) -> list[Span]:
     """Spans within the times selected that the exchange answered for, and of which nothing was removed since.
 
     They are read before the rows: what is recorded in between can only be more than they say.
@@ -285,7 +276,7 @@ def _proven(store: Store, selection: Selection, series: _Series) -> list[Span]:
     return [span for span in cut if span[0] < span[1]]
 
 
-def _market(store: Store, selection: Selection, series: _Series) -> Market:
+def _market(store: Store, selection: Selection, series: Series) -> Market:
     """The currencies of a series, which its code alone does not tell apart.
 
     Raises:
@@ -302,7 +293,7 @@ def _market(store: Store, selection: Selection, series: _Series) -> Market:
     )
 
 
-def _symbol(store: Store, selection: Selection, series: _Series) -> str | None:
+def _symbol(store: Store, selection: Selection, series: Series) -> str | None:
     """The market's symbol in its table of entities."""
     from zvt_crypto.domain import load_tables
 

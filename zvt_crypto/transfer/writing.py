@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 
 from zvt_crypto.core.errors import ConfigError, StoreFull, ZvtCryptoError
+from zvt_crypto.store.answer import iso_texts
 
 #: A draft that nobody has written to for so long belongs to an export that was killed.
 _STALE_SECONDS: Final = 3600
@@ -84,7 +84,7 @@ class _Csv:
     def write_table(self, table: pa.Table) -> None:
         for i, field in enumerate(table.schema):
             if pa.types.is_timestamp(field.type):
-                table = table.set_column(i, field.name, _iso(table.column(i)))
+                table = table.set_column(i, field.name, iso_texts(table.column(i)))
         self._writer.write_table(table)
 
     def __enter__(self) -> _Csv:
@@ -92,12 +92,6 @@ class _Csv:
 
     def __exit__(self, *raised: object) -> None:
         self._writer.close()
-
-
-def _iso(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    whole = pc.all(pc.equal(pc.millisecond(times), 0)).as_py() is not False
-    seconds = times.cast(pa.timestamp("s" if whole else "ms", "UTC"))
-    return pc.strftime(seconds, format="%Y-%m-%dT%H:%M:%SZ").cast(pa.string())
 
 
 #: Format, which is also the ending of its files -> what writes it.
