@@ -92,7 +92,7 @@ def window(start, end, step, level):
 def test_a_full_page_has_the_markets_rows_and_the_tables_schema(with_venue, market, name, kind, spec):
     step = level_ms(spec.level)
     end = NOW - NOW % step
-    start = end - venues()[name].capabilities.candle_page * step
+    start = end - venues()[name].capabilities.candle_page[kind] * step
     fetched = with_venue(name, kind, window(start, end, step, spec.level))
     assert fetched.batch.schema.names == spec.schema.names
     checked = check(spec, fetched.batch)

@@ -43,7 +43,7 @@ def expected(box, provider, instrument, level, start, end):
 def test_a_page_is_the_markets_candles_in_the_tables_schema(opened, box, provider, instrument, level):
     step = LEVEL_MS[level]
     start = floor_ms(parse_time("2023-06-01"), step)
-    count = min(venue_class(provider).capabilities.candle_page, 300)
+    count = min(venue_class(provider).capabilities.candle_page[instrument.entity_type], 300)
     end = start + count * step if level != "1d" else start + 200 * step
 
     async def ask():
@@ -59,7 +59,7 @@ def test_a_page_is_the_markets_candles_in_the_tables_schema(opened, box, provide
 
 @pytest.mark.parametrize(("provider", "instrument"), MARKETS, ids=IDS)
 def test_a_full_page_is_one_request(opened, box, provider, instrument):
-    size = venue_class(provider).capabilities.candle_page
+    size = venue_class(provider).capabilities.candle_page[instrument.entity_type]
     start = parse_time("2023-06-01")
 
     async def ask():

@@ -131,7 +131,7 @@ def test_unknown_paths(box: Sandbox, fetch) -> None:
 
 def test_funding_info_lists_what_is_unusual(box: Sandbox, fetch) -> None:
     rows = fetch(f"{box.url}/fapi.binance.com/fapi/v1/fundingInfo").json
-    assert [(r["symbol"], r["fundingIntervalHours"]) for r in rows] == [("SOLUSDT", 4)]
+    assert [(r["symbol"], r["fundingIntervalHours"]) for r in rows] == [("SOLUSDT", 4), ("DOGEUSDT", 1)]
 
 
 def test_server_time(fetch) -> None:

@@ -49,6 +49,7 @@ class Column:
         unit: Columns of one unit (``price``, ``volume``) share a decimal scale per entity and are kept as
             integers where that is exact; None keeps the value as it is.
         bar: How the column of a coarser candle follows from finer ones; None where it does not.
+        is_key: Whether it tells rows of one entity and time apart, as a trade's id does.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Column:
     doc: str
     unit: str | None = None
     bar: Literal["first", "max", "min", "last", "sum"] | None = None
+    is_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,15 @@ class TableSpec:
     Attributes:
         name: Name of the table, its view and its database file, such as ``cryptopair_1m_kdata``.
         class_name: Public Python name, such as ``CryptoPair1mKdata``.
-        entity_type: ``cryptoasset``, ``cryptopair`` or ``cryptoperp``.
-        feed: What an exchange is asked for to fill it: ``instruments`` or ``candles``.
-        layout: ``entities`` is one row per entity; ``series`` is rows keyed (entity, ts).
-        columns: Stored columns, the key left out.
+        entity_type: ``cryptoasset``, ``cryptopair`` or ``cryptoperp``; what a code means that does not tell.
+        feed: What an exchange is asked for to fill it: ``instruments``, ``candles``, ``trades``, ``funding``
+            or ``orderbooks``.
+        layout: ``entities`` is one row per entity; ``series`` is rows keyed (entity, ts) and by those of the
+            columns that are keys.
+        columns: Stored columns, entity and time left out.
         derived: Columns that only the view has.
         level: Candle level, None where rows have no fixed distance.
+        other_types: Further entity types whose rows it holds.
         rules: Checks that a batch must pass before it is stored.
         doc: One line for the documentation.
     """
@@ -120,14 +125,32 @@ class TableSpec:
     doc: str
     derived: tuple[Derived, ...] = ()
     level: str | None = None
+    other_types: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = field(default=(), compare=False)
+
+    @property
+    def entity_types(self) -> tuple[str, ...]:
+        """The entity types whose rows the table holds."""
+        return (self.entity_type, *self.other_types)
+
+    @property
+    def keys(self) -> tuple[Column, ...]:
+        """The columns that tell rows of one entity and time apart; mostly none."""
+        return tuple(column for column in self.columns if column.is_key)
+
+    @property
+    def step(self) -> int:
+        """Distance of the times at which rows can lie, in ms: the level's, or one."""
+        return LEVEL_MS[self.level] if self.level else 1
 
     @property
     def zvt_name(self) -> str:
         """The name under which zvt's own look-ups find the class: ``Cryptopair1mKdata``.
 
-        zvt builds it as ``entity_type.capitalize() + level + "Kdata"``.
+        zvt builds it as ``entity_type.capitalize() + level + "Kdata"``; other tables have one name.
         """
+        if self.other_types or not self.class_name.lower().startswith(self.entity_type):
+            return self.class_name
         return self.entity_type.capitalize() + self.class_name[len(self.entity_type) :]
 
     @property

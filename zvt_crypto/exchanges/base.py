@@ -7,18 +7,21 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
 from zvt_crypto.core.config import Settings
-from zvt_crypto.core.errors import unknown_value
+from zvt_crypto.core.errors import NotSupported, unknown_value
 from zvt_crypto.core.levels import DAY_MS, ceil_ms
 from zvt_crypto.exchanges.client import Client
 from zvt_crypto.exchanges.instruments import Instruments, assets_of, from_markets
-from zvt_crypto.exchanges.paging import find_first
+from zvt_crypto.exchanges.paging import Part, find_first
+
+#: How far back a feed can be fetched: to the listing, or only what is newest.
+Reach = Literal["history", "recent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,21 @@ class Instrument:
         code: Our code, such as ``btcusdt``.
         symbol: ccxt's unified symbol.
         native_id: The venue's own name.
+        contract_size: Base currency of one contract, quote currency where inverse; None for pairs.
+        inverse: Whether a contract is an amount of the quote currency.
+        funding_interval_hours: Hours between funding events as the venue announces them now; None for pairs
+            and where it does not.
+        list_date: First trade, epoch ms, where known.
     """
 
     entity_type: str
     code: str
     symbol: str
     native_id: str
+    contract_size: float | None = None
+    inverse: bool = False
+    funding_interval_hours: float | None = None
+    list_date: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +57,26 @@ class Capabilities:
     Attributes:
         entity_types: Kinds of market that can be recorded.
         levels: Candle levels that the venue itself serves.
-        candle_page: Most candles that one request returns.
-        history: False where candles cannot be fetched back to the listing.
+        candle_page: Most candles that one request returns, by entity type.
+        candle_reach: How many candles back from now can be fetched at all, by entity type; types that are not
+            here reach back to the listing.
+        trades: How far back trades can be fetched, by entity type; types that are not here have none.
+        trade_page: Most trades that one request returns, by entity type.
+        funding: How far back funding events can be fetched; None where there are none.
+        funding_page: Most funding events that one request returns.
+        book_depths: The depths that an order book can be asked for, ascending, by entity type; types that
+            are not here have none. Where any depth up to a largest one will do, only that is named.
     """
 
     entity_types: tuple[str, ...]
     levels: tuple[str, ...]
-    candle_page: int
-    history: bool = True
+    candle_page: Mapping[str, int]
+    candle_reach: Mapping[str, int] = field(default_factory=dict)
+    trades: Mapping[str, Reach] = field(default_factory=dict)
+    trade_page: Mapping[str, int] = field(default_factory=dict)
+    funding: Reach | None = None
+    funding_page: int = 100
+    book_depths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Venue(ABC):
@@ -94,7 +118,17 @@ class Venue(ABC):
 
     def instrument(self, row: Mapping[str, Any]) -> Instrument:
         """What fetching needs of a row of the entity tables."""
-        return Instrument(row["entity_type"], row["code"], row["symbol"], row["native_id"])
+        listed = row.get("list_date")
+        return Instrument(
+            row["entity_type"],
+            row["code"],
+            row["symbol"],
+            row["native_id"],
+            contract_size=row.get("contract_size"),
+            inverse=bool(row.get("inverse")),
+            funding_interval_hours=row.get("funding_interval_hours"),
+            list_date=listed if listed is None or isinstance(listed, int) else int(listed.timestamp() * 1000),
+        )
 
     async def find_listing(self, instrument: Instrument) -> int | None:
         """Open time of the first daily candle, epoch ms; None where there is none yet.
@@ -106,7 +140,8 @@ class Venue(ABC):
             return await self.fetch_candle_page(instrument, "1d", start, end)
 
         now = await self.client.now(instrument.entity_type)
-        return await find_first(fetch_page, ceil_ms(now, DAY_MS), DAY_MS, self.capabilities.candle_page)
+        width = self.capabilities.candle_page[instrument.entity_type]
+        return await find_first(fetch_page, ceil_ms(now, DAY_MS), DAY_MS, width)
 
     @abstractmethod
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
@@ -115,6 +150,39 @@ class Venue(ABC):
         ``end - start`` is at most ``capabilities.candle_page`` steps. Rows come as the venue sent them: maybe
         unordered, doubled, or cut; unfinished ones are left out only where the venue marks them.
         """
+
+    def fetch_trades(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
+        """The trades in ``[start, end)``, page by page; the rows are in ``schemas.TRADES``.
+
+        Makes as many requests as it takes, one after the other, and holds one page at a time. ``end`` is not
+        after the exchange's now. Where ``capabilities.trades`` says ``recent``, what is older than the newest
+        page is in no part: the spans of the parts tell what is complete.
+
+        Raises:
+            NotSupported: ``capabilities.trades`` does not have the entity type.
+        """
+        raise NotSupported(f"{self.name} serves no trades of {instrument.symbol}")
+
+    def fetch_funding(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
+        """The funding events in ``[start, end)``, page by page; the rows are in ``schemas.FUNDING``.
+
+        As ``fetch_trades``. The rate is the one that was paid, at the time of the payment; rates that are
+        announced for a payment to come are left out.
+
+        Raises:
+            NotSupported: ``capabilities.funding`` is None, or the instrument is a pair.
+        """
+        raise NotSupported(f"{self.name} serves no funding events of {instrument.symbol}")
+
+    async def fetch_order_book(self, instrument: Instrument, depth: int) -> pa.Table:
+        """The order book now: one row in ``schemas.ORDER_BOOK``; ``depth`` is one of ``capabilities``.
+
+        The row's time is the venue's for the book, or its clock when it answered where it gives none.
+
+        Raises:
+            NotSupported: ``capabilities.book_depths`` does not have the entity type.
+        """
+        raise NotSupported(f"{self.name} serves no order book of {instrument.symbol}")
 
 
 @cache

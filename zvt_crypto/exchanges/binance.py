@@ -48,7 +48,9 @@ class Binance(Venue):
         "binanceusdm": {**_OPTIONS, "fetchMarkets": {"types": ["linear"]}},
     }
     capabilities = Capabilities(
-        entity_types=("cryptopair", "cryptoperp"), levels=tuple(LEVEL_MS), candle_page=1000
+        entity_types=("cryptopair", "cryptoperp"),
+        levels=tuple(LEVEL_MS),
+        candle_page={"cryptopair": 1000, "cryptoperp": 1000},
     )
 
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:

@@ -19,12 +19,16 @@ logger = logging.getLogger(__name__)
 #: Longest wait, in seconds, that a request sits out; a longer ban fails at once.
 PATIENCE_SECONDS: Final = 120.0
 
+#: No venue bans for longer than three days (Binance, "IP Limits"); a file that says more is damaged.
+_LONGEST_SECONDS: Final = 3 * 86_400.0
+
 
 class Pause:
     """Holds back every request to one host of a venue until the time that the venue gave.
 
     The end of the pause is kept in a file, which is read before each request: a ban outlives the process, and
-    other processes behind the same address keep to it too. The venue's published weights are ccxt's business.
+    other processes behind the same address keep to it too. Where the file cannot be written, a warning says so and
+    the pause holds for this client only. The venue's published weights are ``throttle``'s business.
 
     Args:
         exchange: ccxt's id of the exchange, for messages.
@@ -36,28 +40,31 @@ class Pause:
         self.exchange = exchange
         self.path = path
         self.patience = patience
+        self._own_until_ms = 0.0
 
     def remaining(self) -> float:
         """Seconds until requests may go on; 0 if they may now."""
-        try:
-            until_ms = float(orjson.loads(self.path.read_bytes())["until_ms"])
-        except FileNotFoundError:
+        seconds = max(self._own_until_ms, self._shared_until_ms()) / 1000 - time.time()
+        if seconds > _LONGEST_SECONDS:
+            logger.warning("%s holds a pause of %.0f days and is ignored", self.path, seconds / 86_400)
             return 0.0
-        except (KeyError, TypeError, ValueError) as error:
-            logger.warning("%s is not readable and is ignored: %s", self.path, error)
-            return 0.0
-        return max(until_ms / 1000 - time.time(), 0.0)
+        return max(seconds, 0.0)
 
     def hold(self, seconds: float) -> None:
         """Let no request out for that long from now; a longer pause that runs already stays."""
+        seconds = min(seconds, _LONGEST_SECONDS)
         if seconds <= self.remaining():
             return
         until_ms = int((time.time() + seconds) * 1000)
         logger.warning("%s: no requests before %s", self.exchange, iso(until_ms))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_bytes(orjson.dumps({"until_ms": until_ms}))
-        draft.replace(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft = self.path.with_suffix(f".{os.getpid()}.tmp")
+            draft.write_bytes(orjson.dumps({"until_ms": until_ms}))
+            draft.replace(self.path)
+        except OSError as error:
+            logger.warning("%s cannot be written, other processes do not see this pause: %s", self.path, error)
+            self._own_until_ms = until_ms
 
     async def wait(self) -> None:
         """Return once requests may go out.
@@ -74,3 +81,12 @@ class Pause:
                     exchange=self.exchange,
                 )
             await asyncio.sleep(seconds)
+
+    def _shared_until_ms(self) -> float:
+        try:
+            return float(orjson.loads(self.path.read_bytes())["until_ms"])
+        except FileNotFoundError:
+            return 0.0
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            logger.warning("%s is not readable and is ignored: %s", self.path, error)
+            return 0.0

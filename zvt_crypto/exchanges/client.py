@@ -18,6 +18,7 @@ from zvt_crypto.core.lazy import make_lazy
 from zvt_crypto.exchanges.budget import PATIENCE_SECONDS, Pause
 from zvt_crypto.exchanges.connection import Connection
 from zvt_crypto.exchanges.rawrows import RowLayout
+from zvt_crypto.exchanges.throttle import Budget
 from zvt_crypto.exchanges.transport import Transport
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class Client:
             }
         )
         exchange.pause = Pause(ccxt_id, self._state_dir / f"{ccxt_id}.json", self._patience)
+        exchange.budget = Budget(ccxt_id, self._state_dir / f"{ccxt_id}.budget", exchange.rateLimit)
         exchange.slots = asyncio.Semaphore(settings.concurrency)
         if settings.gateway is not None:
             exchange.use_gateway(settings.gateway)

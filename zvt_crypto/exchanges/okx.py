@@ -46,7 +46,9 @@ class Okx(Venue):
     ccxt_ids = {"cryptopair": "okx", "cryptoperp": "okx"}
     ccxt_options = {"okx": {"fetchMarkets": {"types": ["spot", "swap"]}, "fetchCurrencies": False}}
     capabilities = Capabilities(
-        entity_types=("cryptopair", "cryptoperp"), levels=tuple(_BARS), candle_page=300
+        entity_types=("cryptopair", "cryptoperp"),
+        levels=tuple(_BARS),
+        candle_page={"cryptopair": 300, "cryptoperp": 300},
     )
 
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +31,103 @@ class Window:
     batch: pa.Table
     empty_confirmed: bool
     requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A page of a feed, and the stretch of time that is complete once it is stored.
+
+    Attributes:
+        rows: Rows as received: maybe unordered, doubled, or outside of the stretch.
+        start: From here on ...
+        stop: ... up to here (exclusive, epoch ms) all rows of the venue are in this part or an earlier one.
+        requests: Requests that it took.
+    """
+
+    rows: pa.Table
+    start: int
+    stop: int
+    requests: int = 1
+
+
+#: Asks for the page at a cursor; answers its rows and the cursor of the next page, None after the last one.
+AskPage = Callable[[Any], Awaitable[tuple[pa.Table, Any]]]
+
+
+async def walk_up(ask: AskPage, cursor: Any, start: int, end: int) -> AsyncIterator[Part]:
+    """The rows of ``[start, end)`` from a venue whose pages go forward in time.
+
+    The last millisecond of a page may go on in the next one, so it counts as complete only then. A page
+    without rows is asked for again before it is believed.
+
+    Args:
+        ask: See ``AskPage``. The rows may begin before ``start`` and go beyond ``end``.
+        cursor: That of the first page.
+        start: First time, epoch ms.
+        end: End of the times, exclusive.
+
+    Raises:
+        DataQualityFailure: A page leads to itself, or does not begin where the one before it ended.
+    """
+    at = start
+    while at < end:
+        rows, following, requests = await _confirmed(ask, cursor)
+        last = pc.max(rows["ts"]).as_py() if rows.num_rows else None
+        if following is None or (last is not None and last >= end):
+            yield Part(_inside(rows, start, end), at, end, requests)
+            return
+        if following == cursor or (last is not None and last < at and at > start):
+            raise _no_progress(cursor, rows)
+        reached = at if last is None else max(at, last)
+        yield Part(_inside(rows, start, end), at, reached, requests)
+        at, cursor = reached, following
+
+
+async def walk_down(ask: AskPage, cursor: Any, start: int, end: int) -> AsyncIterator[Part]:
+    """The rows of ``[start, end)`` from a venue whose pages go back in time; as ``walk_up``.
+
+    The rows of the first page may begin after ``end``: the walk goes on until it is below.
+    """
+    upper = end
+    while upper > start:
+        rows, following, requests = await _confirmed(ask, cursor)
+        first = pc.min(rows["ts"]).as_py() if rows.num_rows else None
+        if following is None or (first is not None and first < start):
+            yield Part(_inside(rows, start, end), start, upper, requests)
+            return
+        if following == cursor:
+            raise _no_progress(cursor, rows)
+        reached = upper if first is None else min(upper, first + 1)
+        yield Part(_inside(rows, start, end), reached, upper, requests)
+        upper, cursor = reached, following
+
+
+def newest_page(rows: pa.Table, start: int, end: int) -> Part:
+    """The part that a venue's newest rows make up, where it serves no older ones.
+
+    Without any rows nothing is known. ``end`` must not be after the time of the request.
+    """
+    if not rows.num_rows:
+        return Part(rows, end, end)
+    # The oldest millisecond may have rows that did not fit into the page.
+    oldest = pc.min(rows["ts"]).as_py() + 1
+    return Part(_inside(rows, start, end), min(max(start, oldest), end), end)
+
+
+async def _confirmed(ask: AskPage, cursor: Any) -> tuple[pa.Table, Any, int]:
+    """A page, asked for twice if it has no rows, and how many requests that took."""
+    rows, following = await ask(cursor)
+    if rows.num_rows:
+        return rows, following, 1
+    return *await ask(cursor), 2
+
+
+def _no_progress(cursor: Any, rows: pa.Table) -> DataQualityFailure:
+    times = f"rows of {iso(rows['ts'][0].as_py())}" if rows.num_rows else "no rows"
+    return DataQualityFailure(
+        f"the exchange answers page {cursor!r} with {times}: the same page again, or another range",
+        cursor=str(cursor),
+    )
 
 
 async def fetch_window(fetch_page: FetchPage, start: int, end: int, step: int) -> Window:

@@ -1,4 +1,4 @@
-"""What is laid over a ccxt class: the gateway, the pauses, bad answers, and rows that stay text."""
+"""What is laid over a ccxt class: the gateway, pauses and budget, bad answers, and rows that stay text."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from zvt_crypto.core.errors import RateLimitExceeded
 from zvt_crypto.exchanges.budget import Pause
 from zvt_crypto.exchanges.ccxt_errors import no_answer, refusal
 from zvt_crypto.exchanges.rawrows import cut_rows
+from zvt_crypto.exchanges.throttle import Budget
 
 #: Any to the type checker: ccxt's class, which is only known when an exchange is opened.
 CcxtExchange: Any = object
@@ -40,6 +41,9 @@ class Call:
 #: Set by ``Connection`` around a call; tasks that ccxt starts inherit it.
 CALL: Final[ContextVar[Call | None]] = ContextVar("call", default=None)
 
+#: What ccxt says that the task's next request takes of the budget, in ms.
+_COST: Final[ContextVar[float]] = ContextVar("cost", default=0.0)
+
 
 class Transport(CcxtExchange):
     """Mixed in before a ccxt async class; overrides only hooks that ccxt has for this purpose.
@@ -49,6 +53,7 @@ class Transport(CcxtExchange):
     """
 
     pause: Pause
+    budget: Budget
     slots: asyncio.Semaphore
     gateway: str | None = None
     listed: tuple[dict[str, Any], ...] = ()
@@ -58,10 +63,18 @@ class Transport(CcxtExchange):
         self.gateway = gateway
         self.urls["api"] = self._redirected(self.urls["api"])
 
+    async def throttle(self, cost: float | None = None) -> None:
+        """Note what the next request costs; ccxt asks this of each one unless its rate limit is switched off.
+
+        ``fetch`` does the waiting, so that what waits for a slot or for the end of a ban takes nothing from
+        other processes, and does not go out in a burst afterwards.
+        """
+        _COST.set(self.rateLimit * (1.0 if cost is None else cost))
+
     async def fetch(self, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
-        """Make one HTTP request, as soon as a slot is free and no pause holds it back."""
+        """Make one HTTP request, as soon as a slot is free, no pause holds it back and the budget allows it."""
         async with self.slots:
-            await self.pause.wait()
+            await self._may_go()
             call = CALL.get()
             if call is None:
                 return await super().fetch(url, method, headers, body)
@@ -112,6 +125,15 @@ class Transport(CcxtExchange):
         """Binance tells its error tables apart by the host, so it must see the original one."""
         original = url.replace(f"{self.gateway}/", "https://", 1) if self.gateway else url
         return super().get_exceptions_by_url(original, kind)
+
+    async def _may_go(self) -> None:
+        await self.pause.wait()
+        if not self.enableRateLimit:
+            return
+        await self.budget.take(_COST.get())
+        while self.pause.remaining() > 0:  # it began while the request waited for the budget
+            await self.pause.wait()
+            await self.budget.take(_COST.get())
 
     def _redirected(self, urls: Any) -> Any:
         if isinstance(urls, dict):

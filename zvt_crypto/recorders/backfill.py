@@ -195,7 +195,7 @@ class Backfill:
         if spans and not self.force:
             spans = coverage.missing(connection, job.key, job.start, job.end, self.step)
         job.empty_before = coverage.covered(connection, job.key, coverage.EMPTY)
-        width = self.venue.capabilities.candle_page * self.step
+        width = self.venue.capabilities.candle_page[job.instrument.entity_type] * self.step
         job.windows.extend(spans_to_windows(spans, width))
 
     async def _work(self) -> None:

@@ -149,7 +149,7 @@ class BinanceSpot(_Binance):
         "data-api.binance.vision",
     )
     prefix = "/api/v3/"
-    candle_paths = ("/api/v3/klines",)
+    row_paths = ("/api/v3/klines",)
     max_limit = 1000
     minute_weight = 6000
 
@@ -185,7 +185,7 @@ class BinanceFutures(_Binance):
     name = "binance usd-m futures"
     hosts = ("fapi.binance.com",)
     prefix = "/fapi/v1/"
-    candle_paths = ("/fapi/v1/klines",)
+    row_paths = ("/fapi/v1/klines",)
     max_limit = 1500
     minute_weight = 2400
 
@@ -219,8 +219,8 @@ class BinanceFutures(_Binance):
 
     def _funding_info(self, call: Call) -> Answer:
         # Binance lists here only what differs from the usual eight hours.
-        adjusted = [(name, i) for name, i in self.listed.items() if i.funding_hours != 8]
-        return Answer.json([binance_bodies.funding(name, i.funding_hours) for name, i in adjusted])
+        hours = {name: i.funding_hours_at(call.now) for name, i in self.listed.items()}
+        return Answer.json([binance_bodies.funding(name, h) for name, h in hours.items() if h != 8])
 
     def _digits(self, instrument: Instrument) -> tuple[int, int, int]:
         return instrument.price_digits, instrument.quantity_digits, instrument.turnover_digits
@@ -232,7 +232,7 @@ class BinanceCoinFutures(BinanceFutures):
     name = "binance coin-m futures"
     hosts = ("dapi.binance.com",)
     prefix = "/dapi/v1/"
-    candle_paths = ("/dapi/v1/klines",)
+    row_paths = ("/dapi/v1/klines",)
 
     def lists(self, instrument: Instrument) -> bool:
         """See ``Venue``."""

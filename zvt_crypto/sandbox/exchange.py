@@ -9,7 +9,7 @@ from typing import Any
 
 from zvt_crypto.sandbox.captures import Captures
 from zvt_crypto.sandbox.faults import ANSWER_KINDS, ROW_KINDS, Fault, FaultPlan, plain_name
-from zvt_crypto.sandbox.market import Candles, Instrument, Market
+from zvt_crypto.sandbox.market import Instrument, Market
 from zvt_crypto.sandbox.pages import Damage, Pages
 from zvt_crypto.sandbox.venue import Answer, Call, Venue, discover, html
 
@@ -47,6 +47,7 @@ class Exchange:
         if venue is None:
             known = sorted(self.venues)
             return Outcome(Answer.json({"error": f"no venue at {host!r}", "known": known}, 404))
+        route, query = venue.resolve(path, query)
         where, instrument = host + path, venue.instrument_of(query)
         names = _names(venue, instrument, query)
         pause = sum(f.number("seconds") for f in self.faults.strike(("slow",), where, names))
@@ -54,7 +55,7 @@ class Exchange:
         if struck and struck[0].kind in _REPLACED:
             return Outcome(_replaced(struck[0], venue, path), pause)
         skew = sum(int(f.number("ms")) for f in self.faults.strike(("clock_skew",), where, names))
-        damage = self._damage(where, names, instrument) if path in venue.candle_paths else None
+        damage = self._damage(where, names, instrument) if route in venue.row_paths else None
         recorded = self.captures.find(host, path, query)
         if recorded is None:
             answer = venue.answer(Call(host, path, query, self.market.now() + skew, damage))
@@ -80,7 +81,7 @@ class Exchange:
             return None
         return partial(self._damaged, faults=faults, symbol=f"{where} {instrument.symbol}")
 
-    def _damaged(self, rows: Candles, faults: list[Fault], symbol: str) -> Candles:
+    def _damaged(self, rows: Any, faults: list[Fault], symbol: str) -> Any:
         return self.pages.damage(rows, faults, symbol, self._seed)
 
 

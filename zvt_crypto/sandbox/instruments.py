@@ -24,7 +24,13 @@ def _spot(
 
 
 def _perpetual(
-    symbol: str, digits: tuple[int, int], listed: str, turnover: float, size: float, funding_hours: int = 8
+    symbol: str,
+    digits: tuple[int, int],
+    listed: str,
+    turnover: float,
+    size: float,
+    funding_hours: int = 8,
+    funding_change: tuple[str, int] | None = None,
 ) -> Instrument:
     pair, settle = symbol.split(":")
     base, quote = pair.split("/")
@@ -38,6 +44,7 @@ def _perpetual(
         contract_size=size,
         daily_turnover=turnover,
         funding_hours=funding_hours,
+        funding_change=None if funding_change is None else (parse_time(funding_change[0]), funding_change[1]),
     )
 
 
@@ -60,7 +67,15 @@ INSTRUMENTS: Final = (
     _perpetual("ETH/USDT:USDT", (2, 3), "2019-11-27T07:45:00Z", 9e9, 0.1),
     _perpetual("SOL/USDT:USDT", (3, 2), "2020-09-14T07:00:00Z", 2e9, 1.0, funding_hours=4),
     _perpetual("XRP/USDT:USDT", (4, 1), "2020-01-06T08:00:00Z", 8e8, 100.0),
-    _perpetual("DOGE/USDT:USDT", (5, 0), "2020-07-10T09:00:00Z", 7e8, 1000.0),
+    _perpetual(
+        "DOGE/USDT:USDT",
+        (5, 0),
+        "2020-07-10T09:00:00Z",
+        7e8,
+        1000.0,
+        funding_hours=1,
+        funding_change=("2024-05-01", 8),
+    ),
     _perpetual("BTC/USD:BTC", (1, 6), "2018-12-20T10:00:00Z", 5e8, 100.0),
 )
 

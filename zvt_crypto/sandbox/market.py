@@ -18,6 +18,7 @@ import pyarrow as pa
 from zvt_crypto.core import symbols
 from zvt_crypto.core.errors import unknown_value
 from zvt_crypto.core.levels import ceil_ms, floor_ms, level_ms
+from zvt_crypto.sandbox.events import Book, Fundings, Trades, TradeSpan
 
 Array = npt.NDArray[Any]
 Now = int | None | Callable[[], int]
@@ -42,6 +43,7 @@ class Instrument:
             currency if the contract is inverse.
         daily_turnover: Typical turnover of a day in quote currency.
         funding_hours: Hours between two funding payments of a perpetual.
+        funding_change: When the hours between payments changed (epoch ms), and what they were before.
     """
 
     base: str
@@ -54,6 +56,7 @@ class Instrument:
     contract_size: float = 1.0
     daily_turnover: float = 1e7
     funding_hours: int = 8
+    funding_change: tuple[int, int] | None = None
 
     @property
     def symbol(self) -> str:
@@ -64,6 +67,12 @@ class Instrument:
     def active(self) -> bool:
         """Whether it still trades."""
         return self.delisted is None
+
+    def funding_hours_at(self, ts: int) -> int:
+        """Hours between two funding payments as they are at a time, epoch ms."""
+        if self.funding_change is not None and ts < self.funding_change[0]:
+            return self.funding_change[1]
+        return self.funding_hours
 
     @property
     def inverse(self) -> bool:
@@ -228,6 +237,43 @@ class Market(ABC):
         """The candles of a span, of any step that minutes make up; see ``candles``."""
         first, stop = self.extent(span, now)
         return self._bars(replace(span, start=first, end=stop), now) if first < stop else Candles.empty()
+
+    def trades(self, span: TradeSpan, now: int | None = None) -> Trades:
+        """The trades of a span, as far as they are made at ``now``; None shows all.
+
+        Raises:
+            InvalidArgument: The symbol is unknown.
+        """
+        self.instrument(span.symbol)
+        return self._trades(span if now is None else replace(span, end=min(span.end, now + 1)))
+
+    def fundings(self, symbol: str, start: int, end: int, now: int | None = None) -> Fundings:
+        """The funding events in ``[start, end)``, as far as they are paid at ``now``; None shows all.
+
+        Raises:
+            InvalidArgument: The symbol is unknown.
+        """
+        return self._fundings(self.instrument(symbol), start, end if now is None else min(end, now + 1))
+
+    def book(self, symbol: str, depth: int, now: int) -> Book:
+        """The order book at ``now``, with so many levels on each side.
+
+        Raises:
+            InvalidArgument: The symbol is unknown.
+        """
+        return self._book(self.instrument(symbol), depth, now)
+
+    @abstractmethod
+    def _trades(self, span: TradeSpan) -> Trades:
+        """The trades of a span."""
+
+    @abstractmethod
+    def _fundings(self, instrument: Instrument, start: int, end: int) -> Fundings:
+        """The funding events in ``[start, end)``."""
+
+    @abstractmethod
+    def _book(self, instrument: Instrument, depth: int, now: int) -> Book:
+        """The order book at a time."""
 
     @abstractmethod
     def extent(self, span: Span, now: int | None = None) -> tuple[int, int]:

@@ -45,7 +45,7 @@ class Okx(Venue):
 
     name = "okx"
     hosts = ("www.okx.com", "aws.okx.com", "eea.okx.com", "us.okx.com", "my.okx.com")
-    candle_paths = ("/api/v5/market/candles", "/api/v5/market/history-candles")
+    row_paths = ("/api/v5/market/candles", "/api/v5/market/history-candles")
 
     @staticmethod
     def symbol_parameter() -> str:

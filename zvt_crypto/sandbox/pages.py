@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from zvt_crypto.sandbox.damage import damaged
 from zvt_crypto.sandbox.faults import Fault
 from zvt_crypto.sandbox.market import Candles, Market, Span
 
 Form = Callable[[Candles], bytes]
-Damage = Callable[[Candles], Candles]
+Damage = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Pages:
         self._room = int(megabytes * 1e6)
         self._kept: OrderedDict[_Key, bytes] = OrderedDict()
         self._size = 0
-        self._first_pages: dict[tuple[str, str], Candles] = {}
+        self._first_pages: dict[tuple[str, str], Any] = {}
 
     def page(self, span: Span, now: int, damage: Damage | None, name: str, form: Form) -> bytes:
         """The candles of a span at ``now``, in the wire format ``form``, whose name is ``name``."""
@@ -59,7 +60,7 @@ class Pages:
             self._kept.move_to_end(key)
         return body
 
-    def damage(self, rows: Candles, faults: list[Fault], symbol: str, seed: int) -> Candles:
+    def damage(self, rows: Any, faults: list[Fault], symbol: str, seed: int) -> Any:
         """The rows as the row faults leave them, one after the other."""
         for fault in faults:
             if fault.kind == "repeat":

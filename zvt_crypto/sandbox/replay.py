@@ -1,4 +1,4 @@
-"""A market replayed from files of candles: the file's rows, as they are, and their aggregates.
+"""A market replayed from files of candles, trades and funding: their rows, as they are, and aggregates.
 
 Nothing is made up: rows that a file does not have are missing, a level finer than the file's has no candles,
 and where a file tells no turnover or number of trades these are 0.
@@ -13,13 +13,15 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet
 
 from zvt_crypto.core.errors import InvalidArgument, unknown_value
-from zvt_crypto.core.levels import LEVEL_MS, level_ms, parse_time
+from zvt_crypto.core.levels import LEVEL_MS, MINUTE_MS, level_ms, parse_time
 from zvt_crypto.core.symbols import parse_symbol
+from zvt_crypto.sandbox.events import Book, Fundings, Trades, TradeSpan
 from zvt_crypto.sandbox.market import Array, Candles, Instrument, Market, Now, Span, aggregate
 
 #: Our column -> names that files use for it, in lower case without spaces and underscores.
@@ -45,22 +47,39 @@ class ReplayMarket(Market):
     """Candles from CSV (also ``.csv.gz``), Feather or Parquet files.
 
     Args:
-        files: Unified symbol -> file.
+        files: Unified symbol -> file of candles.
         level: Level of the files' rows; None infers it from their most common distance.
         now: See ``Market``. A row is shown once it is finished; an unfinished coarser candle holds the rows
             up to then.
+        trades: Unified symbol -> file of trades (``timestamp``, ``trade_id``, ``price``, ``quantity`` and
+            ``buyer_maker`` or ``side``).
+        funding: Unified symbol -> file of funding events (``date``, and the rate in ``rate`` or, as freqtrade
+            has it, in ``open``).
 
     Raises:
         InvalidArgument: A file cannot be read, has no candles, or its level is none of ours.
     """
 
-    def __init__(self, files: Mapping[str, str | Path], level: str | None = None, now: Now = None) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, str | Path],
+        level: str | None = None,
+        now: Now = None,
+        *,
+        trades: Mapping[str, str | Path] | None = None,
+        funding: Mapping[str, str | Path] | None = None,
+    ) -> None:
         self._rows = {symbol: read_candles(path) for symbol, path in files.items()}
         self._steps = {
             symbol: level_ms(level) if level else _inferred_step(rows, files[symbol])
             for symbol, rows in self._rows.items()
         }
-        super().__init__([_instrument(symbol, rows) for symbol, rows in self._rows.items()], now)
+        self._trade_rows = {symbol: read_trades(path) for symbol, path in (trades or {}).items()}
+        self._funding_rows = {symbol: read_fundings(path) for symbol, path in (funding or {}).items()}
+        without_candles = dict.fromkeys([*self._trade_rows, *self._funding_rows])
+        for symbol in [symbol for symbol in without_candles if symbol not in self._rows]:
+            self._rows[symbol], self._steps[symbol] = Candles.empty(), MINUTE_MS
+        super().__init__([self._instrument_of(symbol) for symbol in self._rows], now)
         self._opens = lru_cache(maxsize=64)(self._make_opens)
 
     def extent(self, span: Span, now: int | None = None) -> tuple[int, int]:
@@ -84,6 +103,37 @@ class ReplayMarket(Market):
         rows = rows.between(span.start, span.end)
         native = span.step == self._steps[span.symbol] and not span.offset
         return rows if native else aggregate(rows, span.step, span.offset)
+
+    def _trades(self, span: TradeSpan) -> Trades:
+        rows = self._trade_rows.get(span.symbol)
+        return Trades.empty() if rows is None else span.limited(span.chosen(rows))
+
+    def _fundings(self, instrument: Instrument, start: int, end: int) -> Fundings:
+        rows = self._funding_rows.get(instrument.symbol)
+        if rows is None:
+            return Fundings.empty()
+        return rows.take((rows.ts >= start) & (rows.ts < end))
+
+    def _book(self, instrument: Instrument, depth: int, now: int) -> Book:
+        # No file of this market holds books.
+        return Book(now, 0, np.zeros((0, 2)), np.zeros((0, 2)))
+
+    def _instrument_of(self, symbol: str) -> Instrument:
+        if len(self._rows[symbol]):
+            return _instrument(symbol, self._rows[symbol])
+        market = parse_symbol(symbol)
+        if symbol not in self._trade_rows:
+            listed = int(self._funding_rows[symbol].ts[0])
+            return Instrument(market.base, market.quote, market.settle, listed=listed)
+        trades = self._trade_rows[symbol]
+        return Instrument(
+            market.base,
+            market.quote,
+            market.settle,
+            price_digits=_digits(trades.price),
+            quantity_digits=_digits(trades.volume),
+            listed=int(trades.ts[0]),
+        )
 
     def _shown(self, symbol: str, now: int) -> Candles:
         return self._rows[symbol].between(0, now - self._steps[symbol] + 1)
@@ -119,6 +169,47 @@ def read_candles(path: str | Path) -> Candles:
     columns = {ours: _numbers(table[theirs], path) for ours, theirs in found.items() if theirs}
     _, last = np.unique(ts[::-1], return_index=True)
     return Candles.of({"ts": ts, **columns}).take(len(ts) - 1 - last)
+
+
+def read_trades(path: str | Path) -> Trades:
+    """The trades of a file, in order of time and id.
+
+    Raises:
+        InvalidArgument: The file is of another kind, cannot be read, or lacks a column.
+    """
+    table = _read_table(Path(path))
+    _require(table, path, ("timestamp", "trade_id", "price", "quantity"))
+    ts, ids = _milliseconds(table["timestamp"]), np.asarray(table["trade_id"], np.int64)
+    price, volume = _numbers(table["price"], path), _numbers(table["quantity"], path)
+    if "side" in table.column_names:
+        buys = pc.equal(table["side"], "buy").to_numpy()
+    else:
+        _require(table, path, ("buyer_maker",))
+        buys = pc.equal(pc.utf8_lower(table["buyer_maker"].cast(pa.string())), "false").to_numpy()
+    order = np.lexsort((ids, ts))
+    return Trades(ts, np.zeros(len(ts), np.int64), ids, price, volume, buys).take(order)
+
+
+def read_fundings(path: str | Path) -> Fundings:
+    """The funding events of a file, in order of time.
+
+    Raises:
+        InvalidArgument: The file is of another kind, cannot be read, or lacks a column.
+    """
+    table = _read_table(Path(path))
+    rate = "rate" if "rate" in table.column_names else "open"
+    _require(table, path, ("date", rate))
+    ts, rates = _milliseconds(table["date"]), _numbers(table[rate], path)
+    return Fundings(ts, rates, np.zeros(len(ts))).take(np.argsort(ts, kind="stable"))
+
+
+def _require(table: pa.Table, path: str | Path, names: tuple[str, ...]) -> None:
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise InvalidArgument(
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}",
+            suggestions=(f"name the columns {', '.join(names)}",),
+        )
 
 
 def _read_table(path: Path) -> pa.Table:

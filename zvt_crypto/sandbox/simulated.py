@@ -17,8 +17,17 @@ from typing import Final
 import numpy as np
 
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, floor_ms
+from zvt_crypto.sandbox.events import Book, Fundings, Trades, TradeSpan, joined
 from zvt_crypto.sandbox.instruments import ANCHOR_PRICE, INSTRUMENTS
 from zvt_crypto.sandbox.market import Array, Candles, Instrument, Market, Now, Span, aggregate, aligned
+from zvt_crypto.sandbox.simulated_events import (
+    FEWEST_TRADES,
+    IDS_PER_MINUTE,
+    book_around,
+    funding_times,
+    fundings_at,
+    trades_of,
+)
 
 _DAY_MINUTES: Final = DAY_MS // MINUTE_MS
 #: (period in minutes, amplitude of the logarithm): about 60 % volatility a year.
@@ -26,6 +35,8 @@ _LEVEL_OCTAVES: Final = tuple((_DAY_MINUTES * 4**k // 4, 0.0115 * 2**k) for k in
 _PREMIUM_OCTAVES: Final = ((6 * 60, 0.0002), (_DAY_MINUTES, 0.0004))
 _MINUTE_SIGMA: Final = 0.0006
 _WICK_SIGMA: Final = 0.0004
+#: How long an order book stays as it is.
+_BOOK_MS: Final = 100
 
 
 class SimulatedMarket(Market):
@@ -45,6 +56,7 @@ class SimulatedMarket(Market):
         self._path = lru_cache(maxsize=256)(self._make_path)
         self._minutes = lru_cache(maxsize=256)(self._make_minutes)
         self._block = lru_cache(maxsize=8192)(self._make_block)
+        self._hour_trades = lru_cache(maxsize=64)(self._make_hour_trades)
 
     def extent(self, span: Span, now: int | None = None) -> tuple[int, int]:
         """See ``Market``: no candle is missing between listing and delisting."""
@@ -75,6 +87,50 @@ class SimulatedMarket(Market):
         rows = Candles.concat([self._block(span.symbol, unit, day) for day in days]).between(span.start, end)
         return rows if unit == span.step else aggregate(rows, span.step, span.offset)
 
+    def _trades(self, span: TradeSpan) -> Trades:
+        instrument = self.instrument(span.symbol)
+        start = max(span.start, instrument.listed)
+        end = min(span.end, instrument.delisted or span.end)
+        if span.after_id is not None:
+            start = max(start, span.after_id // IDS_PER_MINUTE * MINUTE_MS)
+        if span.before_id is not None:
+            end = min(end, (span.before_id // IDS_PER_MINUTE + 1) * MINUTE_MS)
+        hours = range(start // HOUR_MS, -(-min(end, self.now() + 1) // HOUR_MS))
+        parts: list[Trades] = []
+        for hour in reversed(hours) if span.newest else hours:
+            parts.append(span.chosen(self._hour_trades(span.symbol, hour)))
+            if span.limit is not None and sum(map(len, parts)) >= span.limit:
+                break
+        return span.limited(joined(parts[::-1] if span.newest else parts))
+
+    def _make_hour_trades(self, symbol: str, hour: int) -> Trades:
+        start = hour * HOUR_MS
+        minutes = self._rows(Span(symbol, MINUTE_MS, start, start + HOUR_MS), start + HOUR_MS)
+        rng = np.random.Generator(np.random.Philox(key=[self._key("fills", symbol), hour]))
+        return trades_of(minutes, self.instrument(symbol), rng)
+
+    def _fundings(self, instrument: Instrument, start: int, end: int) -> Fundings:
+        if instrument.settle is None:
+            return Fundings.empty()
+        # Payments are booked a little after they are due.
+        due = funding_times(instrument, max(start - MINUTE_MS, instrument.listed), end)
+        if instrument.delisted is not None:
+            due = due[due < instrument.delisted]
+        opens = [self._rows(Span(instrument.symbol, MINUTE_MS, t, t + MINUTE_MS), t + MINUTE_MS) for t in due]
+        marks = np.array([rows.open[0] for rows in opens], np.float64) / 10.0**instrument.price_digits
+        events = fundings_at(due, marks, _hash(self._key("funding", instrument.symbol), due))
+        return events.take((events.ts >= start) & (events.ts < end))
+
+    def _book(self, instrument: Instrument, depth: int, now: int) -> Book:
+        opened = floor_ms(min(now, (instrument.delisted or now + 1) - 1), MINUTE_MS)
+        minute = self._rows(
+            Span(instrument.symbol, MINUTE_MS, opened, opened + MINUTE_MS), opened + MINUTE_MS
+        )
+        price = int(_cut_last(minute, now).close[-1])
+        state = now // _BOOK_MS
+        rng = np.random.Generator(np.random.Philox(key=[self._key("book", instrument.symbol), state]))
+        return book_around(price, instrument, depth, now, state, rng)
+
     def _make_block(self, symbol: str, step: int, day: int) -> Candles:
         minutes = self._minutes(symbol, day)
         return minutes if step == MINUTE_MS else aggregate(minutes, step)
@@ -89,7 +145,7 @@ class SimulatedMarket(Market):
         opened, closed = ticks[:-1], ticks[1:]
         high = np.maximum(opened, closed) + np.rint(wicks[0]).astype(np.int64)
         low = np.maximum(1, np.minimum(opened, closed) - np.rint(wicks[1]).astype(np.int64))
-        sizes = _sizes(rng, instrument, price, (opened + high + low + closed) // 4)
+        sizes = _sizes(rng, instrument, price, opened + high + low + closed)
         rows = Candles(_day_minutes(day)[:-1] * MINUTE_MS, opened, high, low, closed, *sizes)
         return rows.between(instrument.listed, instrument.delisted or (day + 1) * DAY_MS)
 
@@ -140,16 +196,23 @@ def _hash(key: int, values: Array) -> Array:
     return (z ^ (z >> np.uint64(31))) / 2.0**63 - 1.0
 
 
-def _sizes(rng: np.random.Generator, instrument: Instrument, price: Array, ticks: Array) -> tuple[Array, ...]:
-    """Volume, turnover, trade count and the takers' parts, in lots and in ticks times lots."""
+def _sizes(rng: np.random.Generator, instrument: Instrument, price: Array, total: Array) -> tuple[Array, ...]:
+    """Volume, turnover, trade count and the takers' parts, in lots and in ticks times lots.
+
+    ``total`` is the sum of a minute's four prices; ``trades_of`` says what trades they are made of.
+    """
     hour = np.arange(_DAY_MINUTES) / 60.0
     busy = 1.0 + 0.5 * np.sin((hour - 9.0) * np.pi / 12.0) + 400.0 * np.abs(np.diff(np.log(price)))
     usual = instrument.daily_turnover / _DAY_MINUTES / price[:-1]
     wanted = usual * busy * rng.lognormal(-0.3, 0.7, _DAY_MINUTES)
-    volume = np.maximum(1, np.rint(wanted * 10**instrument.quantity_digits)).astype(np.int64)
-    count = 1 + np.floor(900.0 * busy * rng.uniform(0.5, 1.5, _DAY_MINUTES)).astype(np.int64)
+    lots = np.maximum(FEWEST_TRADES, np.rint(wanted * 10**instrument.quantity_digits))
+    volume = lots.astype(np.int64)
+    pairs = np.floor(450.0 * busy * rng.uniform(0.5, 1.5, _DAY_MINUTES)).astype(np.int64)
+    most = (np.minimum(volume, IDS_PER_MINUTE) - FEWEST_TRADES) // 2
+    count = FEWEST_TRADES + 2 * np.minimum(pairs, most)
     taker = np.rint(volume * rng.uniform(0.3, 0.7, _DAY_MINUTES)).astype(np.int64)
-    return volume, volume * ticks, np.minimum(count, volume), taker, taker * ticks
+    average = total // 4
+    return volume, total + (volume - 4) * average, count, taker, taker * average
 
 
 def _cut_last(minutes: Candles, now: int) -> Candles:

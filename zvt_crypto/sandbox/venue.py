@@ -8,16 +8,20 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import orjson
 
+from zvt_crypto.sandbox.events import Fundings, Trades
 from zvt_crypto.sandbox.market import Candles, Instrument, Market
 from zvt_crypto.sandbox.pages import Pages
+
+Rows = TypeVar("Rows", Candles, Trades, Fundings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,12 @@ class Call:
     path: str
     query: Mapping[str, str]
     now: int
-    damage: Callable[[Candles], Candles] | None = None
+    damage: Callable[[Any], Any] | None = None
+
+    def damaged(self, rows: Rows) -> Rows:
+        """Rows as the faults that strike this request leave them."""
+        damaged: Rows = rows if self.damage is None else self.damage(rows)
+        return damaged
 
 
 Handler = Callable[[Call], Answer]
@@ -71,12 +80,12 @@ class Venue(ABC):
     Attributes:
         name: Name for people.
         hosts: Host names that it answers for.
-        candle_paths: Paths that answer candles; row faults strike there.
+        row_paths: Routes that answer candles, trades or funding events; row faults strike there.
     """
 
     name: ClassVar[str]
     hosts: ClassVar[tuple[str, ...]]
-    candle_paths: ClassVar[tuple[str, ...]] = ()
+    row_paths: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, market: Market, pages: Pages) -> None:
         self.market = market
@@ -85,14 +94,29 @@ class Venue(ABC):
             self.native(i): i for i in market.instruments.values() if self.lists(i)
         }
         self._routes = self.routes()
+        self._patterns = {
+            re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(route))): route
+            for route in self._routes
+            if "{" in route
+        }
+
+    def resolve(self, path: str, query: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
+        """The route of a path, and the query with what stands in the route's places; None where none fits."""
+        if path in self._routes:
+            return path, query
+        for pattern, route in self._patterns.items():
+            match = pattern.fullmatch(path)
+            if match:
+                return route, {**query, **match.groupdict()}
+        return None, query
 
     def answer(self, call: Call) -> Answer:
         """Answer a request as the venue does, errors included."""
-        handler = self._routes.get(call.path)
-        if handler is None:
+        route, query = self.resolve(call.path, call.query)
+        if route is None:
             return self.unknown_path(call.path)
         try:
-            return handler(call)
+            return self._routes[route](replace(call, query=query))
         except Refused as refusal:
             return refusal.answer
 
@@ -103,11 +127,11 @@ class Venue(ABC):
     @staticmethod
     @abstractmethod
     def symbol_parameter() -> str:
-        """Name of the query parameter that holds the venue's name of an instrument."""
+        """Name of the query parameter (or part of the path) with the venue's name of an instrument."""
 
     @abstractmethod
     def routes(self) -> Mapping[str, Handler]:
-        """Path to what answers it."""
+        """Path to what answers it; ``{name}`` stands for a part, which the call's query then has."""
 
     @abstractmethod
     def lists(self, instrument: Instrument) -> bool:

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zvt_crypto.cli.state import State, Verb
+from zvt_crypto.core.symbols import PERP
 
 if TYPE_CHECKING:
     from zvt_crypto.exchanges.base import Venue
+
+
+_REACH = {None: "none", "recent": "newest only", "history": "to the listing"}
 
 
 @click.command(cls=Verb)
@@ -24,16 +28,18 @@ def command(state: State, /) -> None:
         return
     from rich.table import Table
 
-    shown = Table("provider", "markets", "levels", "candles a request", "history", box=None, pad_edge=False)
+    shown = Table("provider", "markets", "levels", "candles", "trades", "funding", box=None, pad_edge=False)
     for row in found:
-        history = "to the listing" if row["history"] else "recent only"
-        shown.add_row(
-            row["provider"],
-            ", ".join(row["entity_types"]),
-            " ".join(row["levels"]),
-            str(row["candle_page"]),
-            history,
-        )
+        for entity_type in row["entity_types"]:
+            reach = row["candle_reach"].get(entity_type)
+            shown.add_row(
+                row["provider"],
+                entity_type,
+                " ".join(row["levels"]),
+                f"newest {reach}" if reach else "to the listing",
+                _REACH[row["trades"].get(entity_type)],
+                _REACH[row["funding"]] if entity_type == PERP else "none",
+            )
     state.print_table(shown)
 
 
@@ -43,6 +49,9 @@ def _as_dict(name: str, venue: type[Venue]) -> dict[str, Any]:
         "provider": name,
         "entity_types": list(capabilities.entity_types),
         "levels": list(capabilities.levels),
-        "candle_page": capabilities.candle_page,
-        "history": capabilities.history,
+        "candle_page": dict(capabilities.candle_page),
+        "candle_reach": dict(capabilities.candle_reach),
+        "trades": dict(capabilities.trades),
+        "funding": capabilities.funding,
+        "book_depths": {kind: list(depths) for kind, depths in capabilities.book_depths.items()},
     }

@@ -1,0 +1,111 @@
+"""Rows that venues send as JSON objects, as Arrow columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zvt_crypto.core.errors import ProviderUnavailable
+from zvt_crypto.exchanges.base import Instrument
+from zvt_crypto.exchanges.schemas import ORDER_BOOK
+
+Floats = npt.NDArray[np.float64]
+
+_LONGEST: Final = 80
+
+
+def columns_of(rows: Any, fields: Mapping[str, pa.DataType], optional: tuple[str, ...] = ()) -> pa.Table:
+    """Decoded rows as columns of these names and types; numbers may come as text.
+
+    Args:
+        rows: A list of objects.
+        fields: Arrow type by the venue's name of a field; others are left out.
+        optional: Fields that may be missing or empty, which gives NULL.
+
+    Raises:
+        ProviderUnavailable: The rows are no objects, lack a field, or hold a value of another kind.
+    """
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ProviderUnavailable(f"the exchange sent no rows: {_start(rows)}")
+    try:
+        columns = {
+            name: [row.get(name) or None for row in rows] if name in optional else [row[name] for row in rows]
+            for name in fields
+        }
+        typed = [_typed(values, fields[name]) for name, values in columns.items()]
+    except KeyError as error:
+        raise ProviderUnavailable(f"the exchange sent a row without {error}: {_start(rows)}") from error
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise ProviderUnavailable(f"the exchange's rows hold a value of another kind: {error}") from error
+    return pa.table(typed, names=list(fields))
+
+
+def split_time(ns: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Epoch nanoseconds as epoch milliseconds and the nanoseconds after them."""
+    values = np.asarray(ns.to_numpy(zero_copy_only=False) if isinstance(ns, pa.Array) else ns.to_numpy())
+    return pa.array(values // 1_000_000), pa.array(values % 1_000_000)
+
+
+def base_volume(instrument: Instrument, contracts: Floats, price: Floats) -> Floats:
+    """Amounts in base currency of amounts in contracts."""
+    size = instrument.contract_size
+    if size is None:
+        return contracts
+    # Sizes are decimals: rounding keeps 3 * 0.1 from becoming 0.30000000000000004.
+    return contracts * size / price if instrument.inverse else np.round(contracts * size, 12)
+
+
+def taker_sides(buys: npt.NDArray[np.bool_]) -> pa.Array:
+    """``buy`` where the taker bought, ``sell`` elsewhere."""
+    return pc.if_else(pa.array(buys), "buy", "sell")
+
+
+def order_book_row(
+    ts: int,
+    sequence: int | None,
+    depth: int,
+    bids: list[tuple[float, float]],
+    asks: list[tuple[float, float]],
+) -> pa.Table:
+    """An order book as one row in ``schemas.ORDER_BOOK``.
+
+    Args:
+        ts: Time of the book, epoch ms.
+        sequence: The venue's number of the book's state.
+        depth: Levels that were asked for; what the venue sent beyond them is cut.
+        bids: Price and amount in base currency, in any order.
+        asks: As ``bids``.
+    """
+    best_bids = sorted(bids, reverse=True)[:depth]
+    best_asks = sorted(asks)[:depth]
+    row = {
+        "ts": ts,
+        "sequence": sequence,
+        "depth": depth,
+        "best_bid": best_bids[0][0] if best_bids else None,
+        "best_ask": best_asks[0][0] if best_asks else None,
+        "bids": orjson.dumps(best_bids).decode(),
+        "asks": orjson.dumps(best_asks).decode(),
+    }
+    return pa.Table.from_pylist([row], ORDER_BOOK)
+
+
+def _typed(values: list[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        # Text where a number is wanted, or the other way round.
+        if pa.types.is_string(kind):
+            return pa.array([None if value is None else str(value) for value in values], kind)
+        return pc.cast(pa.array(values, pa.string()), kind)
+
+
+def _start(value: object) -> str:
+    text = str(value)
+    return repr(text if len(text) <= _LONGEST else text[:_LONGEST] + "...")
