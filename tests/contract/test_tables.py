@@ -6,22 +6,31 @@ import pyarrow as pa
 import pytest
 
 from zvt_crypto.core.tables import tables
-from zvt_crypto.domain import entities, kdata, models
+from zvt_crypto.domain import load_tables, models
 from zvt_crypto.store.reader import Query, public_schema, read, typed
 from zvt_crypto.store.writer import Entity, SeriesWriter, check, write_entities
 
-assert entities and kdata
+load_tables()
 SERIES = [spec for spec in tables.values() if spec.layout == "series"]
 ENTITIES = [spec for spec in tables.values() if spec.layout == "entities"]
 DAY = 86_400_000
 
 
+_OWN = ("best_bid", "best_ask", "funding_rate")
+
+
 def values(column, n):
     """Distinct values that pass every rule: prices all alike, amounts positive."""
-    if column.type == "float":
+    if column.type == "float" and column.name not in _OWN:
         return pa.array(np.full(n, 101.25) if column.unit == "price" else np.arange(1, n + 1) / 8)
     if column.type in ("int", "time"):
         return pa.array(np.arange(1, n + 1))
+    if column.name in ("best_bid", "funding_rate"):
+        return pa.array(np.arange(1, n + 1) / 1024)
+    if column.name == "best_ask":
+        return pa.array(np.arange(2, n + 2) / 1024)
+    if column.name == "side":
+        return pa.array(["buy", "sell"] * (n // 2) + ["buy"] * (n % 2))
     if column.type == "bool":
         return pa.array(np.arange(n) % 2)
     return pa.array([f"text {i}" for i in range(n)])
@@ -49,7 +58,9 @@ def test_series(spec, store):
             for name in [c.name for c in spec.columns]:
                 assert found[name].to_pylist() == batch[name].to_pylist(), name
     first = found.slice(0, 1).to_pylist()[0]
-    assert first["id"] == f"{entity.entity_id}_2024-01-01T00:00:00Z"
+    tail = "2024-01-01T00:00:00Z" if not spec.keys else batch[spec.keys[0].name][0].as_py()
+    assert first["id"] == f"{entity.entity_id}_{tail}"
+    assert read(store, Query(spec, "okx", ids=(first["id"],))).to_pylist() == [first]
     assert (first["provider"], first["level"], first["name"]) == ("okx", spec.level, "BTC/USDT")
     assert models.canonical_id(first["id"]) == first["id"]
 
@@ -88,7 +99,8 @@ def test_zvt_reads_and_writes_a_series(spec):
     frame = batch.drop_columns(["ts"]).to_pandas()
     frame["timestamp"] = pd.to_datetime(batch["ts"].to_numpy(), unit="ms")
     frame["entity_id"] = f"{spec.entity_type}_okx_ethusdt"
-    frame["id"] = frame["entity_id"] + "_" + frame["timestamp"].dt.strftime("%Y-%m-%d")
+    times = frame["timestamp"].dt.strftime("%Y-%m-%d")
+    frame["id"] = frame["entity_id"] + "_" + (frame[spec.keys[0].name] if spec.keys else times)
     for _ in range(2):
         df_to_db(frame, table, provider=provider, force_update=True)
     theirs = get_data(table, provider=provider, codes=["ethusdt"])

@@ -11,7 +11,7 @@ from zvt_crypto.core.levels import level_ms, parse_time
 from zvt_crypto.core.symbols import parse_symbol
 from zvt_crypto.core.tables import tables
 from zvt_crypto.domain import kdata
-from zvt_crypto.exchanges.base import open_venue, venues
+from zvt_crypto.exchanges.base import open_venue, venue_class, venues
 from zvt_crypto.exchanges.paging import fetch_window
 from zvt_crypto.sandbox import Sandbox, SimulatedMarket
 from zvt_crypto.store.writer import check
@@ -19,16 +19,25 @@ from zvt_crypto.store.writer import check
 assert kdata
 NOW = parse_time("2024-06-10T12:34:30Z")
 SYMBOL = {"cryptopair": "BTC/USDT", "cryptoperp": "BTC/USDT:USDT"}
-PLACES = [
-    (name, kind) for name, venue in sorted(venues().items()) for kind in venue.capabilities.entity_types
-]
+#: Exchanges that the provider for all others is proven on; a place is then named ``ccxt:bitget``.
+GENERIC: tuple[str, ...] = ()  # bitget and gate follow
+
+
+def venue_of(name):
+    """The venue class of a name such as ``binance`` or ``ccxt:bitget``."""
+    provider, _, exchange = name.partition(":")
+    return venue_class(provider, exchange or None)
+
+
+NAMES = [name for name in sorted(venues()) if name != "ccxt"] + [f"ccxt:{exchange}" for exchange in GENERIC]
+PLACES = [(name, kind) for name in NAMES for kind in venue_of(name).capabilities.entity_types]
 SERIES = [
     (name, kind, spec)
     for name, kind in PLACES
     for spec in tables.values()
     if spec.feed == "candles"
     and spec.entity_type == kind
-    and spec.level in venues()[name].capabilities.levels
+    and spec.level in venue_of(name).capabilities.levels
 ]
 
 
@@ -65,7 +74,8 @@ def with_venue(box, tmp_path):
         )
 
         async def main():
-            async with open_venue(name, settings) as venue:
+            provider, _, exchange = name.partition(":")
+            async with open_venue(provider, settings, exchange or None) as venue:
                 found = await venue.fetch_instruments(kind)
                 rows = [row | {"entity_type": kind} for row in found.batch.to_pylist()]
                 row = next(row for row in rows if row["symbol"] == SYMBOL[kind])
@@ -92,7 +102,7 @@ def window(start, end, step, level):
 def test_a_full_page_has_the_markets_rows_and_the_tables_schema(with_venue, market, name, kind, spec):
     step = level_ms(spec.level)
     end = NOW - NOW % step
-    start = end - venues()[name].capabilities.candle_page[kind] * step
+    start = end - venue_of(name).capabilities.candle_page[kind] * step
     fetched = with_venue(name, kind, window(start, end, step, spec.level))
     assert fetched.batch.schema.names == spec.schema.names
     checked = check(spec, fetched.batch)

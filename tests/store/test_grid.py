@@ -171,7 +171,7 @@ def test_limits_cursors_streams_and_orders_are_parts_of_the_same_answer(
         whole = whole.take(pa.array(np.arange(whole.num_rows)[::-1]))
     some = read(store, Query(SPEC, "binance", **given_query, order=order, limit=limit))
     assert some.equals(whole.slice(0, limit))
-    after = cursor_of(some)
+    after = cursor_of(some, SPEC)
     rest = read(store, Query(SPEC, "binance", **given_query, order=order, after=after))
     assert rest.equals(whole.slice(limit))
     batches = list(stream(store, Query(SPEC, "binance", **given_query, order=order), rows=rows))

@@ -57,7 +57,7 @@ def test_pages_after_a_cursor_are_the_whole(store, table, order, size):
             after=after,
         )
         pages.append(read(store, query))
-        after = cursor_of(pages[-1])
+        after = cursor_of(pages[-1], SPEC)
     assert pa.concat_tables(pages).slice(0, whole.num_rows).equals(whole)
 
 
@@ -68,7 +68,7 @@ def test_a_cursor_stays_right_while_rows_arrive(store, table):
     # Before the cursor and after it.
     table.write("btcusdt", 69_996, 2, 1)
     table.write("btcusdt", 69_998, 2, 1)
-    rest = read(store, Query(SPEC, "binance", start=FIRST + 69_995 * MINUTE, after=cursor_of(first)))
+    rest = read(store, Query(SPEC, "binance", start=FIRST + 69_995 * MINUTE, after=cursor_of(first, SPEC)))
     assert rest["code"].to_pylist()[:3] == ["ethusdt", "btcusdt", "dogeusdt"]
 
 
@@ -214,7 +214,7 @@ def test_entities_page_by_cursor_with_and_without_a_listing_date(store):
         while len(seen) < 9:
             page = read(store, Query(spec, "okx", order=order, limit=2, after=after))
             seen += page["code"].to_pylist()
-            after = cursor_of(page)
+            after = cursor_of(page, spec)
         assert seen == whole["code"].to_pylist()
         assert read(store, Query(spec, "okx", order=order, after=after)).num_rows == 0
-    assert cursor_of(whole.slice(8)) == Cursor(-1, "cryptopair_okx_c0usdt")
+    assert cursor_of(whole.slice(8), spec) == Cursor(-1, "cryptopair_okx_c0usdt")

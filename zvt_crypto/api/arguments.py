@@ -109,7 +109,7 @@ def _texts(given: dict[str, Any], many: str, one: str | None) -> tuple[str, ...]
 
 def _row_ids(spec: TableSpec, ids: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Row ids as our views show them."""
-    if ids is None or spec.layout == "entities":
+    if ids is None or spec.layout == "entities" or spec.keys:
         return ids
     parts = [(text, split_row_id(text)) for text in ids]
     return tuple(text if part is None else f"{part[0]}_{iso(part[1])}" for text, part in parts)

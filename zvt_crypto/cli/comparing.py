@@ -117,21 +117,25 @@ def _market(store: Store, asked: Asked) -> _Market:
             tables = {name: specs for name, specs in tables.items() if specs}
         if tables:
             return _Market(entity_type, code, wanted or list(tables), tables)
+    raise _none_recorded(store, entity_type, texts[0], wanted, asked.level)
+
+
+def _none_recorded(
+    store: Store, entity_type: str, text: str, providers: Sequence[str] | None, level: str | None
+) -> PairNotFound:
     kind = "perpetual" if entity_type == PERP else "pair"
-    level = f"{asked.level} candles" if asked.level else "candles"
-    raise PairNotFound(
-        f"no {level} of the {kind} {texts[0]} are recorded{_from(wanted)} in {store.data_path}",
+    suffix = "-perp" if entity_type == PERP and market_of(text).entity_type is None else ""
+    sources = f" from {', '.join(providers)}" if providers else ""
+    return PairNotFound(
+        f"no {f'{level} ' if level else ''}candles of the {kind} {text} are recorded{sources}"
+        f" in {store.data_path}",
         suggestions=(
             "see `zvt-crypto report` for what is recorded",
-            f"record it: `zvt-crypto record --provider {(wanted or ['binance'])[0]} --codes {texts[0]}"
-            f" --levels {asked.level or '1m'}`",
+            f"record it: `zvt-crypto record --provider {(providers or ['binance'])[0]}"
+            f" --codes {text}{suffix} --levels {level or '1m'}`",
         ),
-        symbol=texts[0],
+        symbol=text,
     )
-
-
-def _from(providers: Sequence[str] | None) -> str:
-    return f" from {', '.join(providers)}" if providers else ""
 
 
 def _compare_at(state: State, store: Store, market: _Market, asked: Asked) -> list[ZvtCryptoError]:
@@ -171,7 +175,7 @@ def _as_dict(market: _Market, prices: PricesAt, comparison: PriceComparison) -> 
                 "deviation_pct": comparison.deviations_pct[provider],
                 "volume": quote.volume,
                 "level": quote.level,
-                "timestamp": iso(quote.time),
+                "as_of": iso(quote.time),
             }
             for provider, quote in prices.quotes.items()
         },

@@ -26,7 +26,7 @@ _REDUCE: Final[dict[str, np.ufunc]] = {"max": np.maximum, "min": np.minimum, "su
 #: them need not be searched: below 2**51 the integers of a scale that is exact, with zeros put to them, are
 #: those of every larger one, and what has more digits is left with one scale that may be exact.
 _LIMITS: Final = ((EXACT / 4, EXACT), (EXACT, EXACT), (EXACT / 4, 2.0**62), (EXACT, 2.0**62))
-_POWERS: Final = 10.0 ** np.arange(MAX_DIGITS + 1)
+_POWERS: Final = np.array([float(10**digits) for digits in range(MAX_DIGITS + 1)])
 
 
 def resample(spec: TableSpec, rows: pa.Table, step: int, known_end: int) -> pa.Table:

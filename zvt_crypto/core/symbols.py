@@ -102,6 +102,16 @@ def split_row_id(text: str) -> tuple[str, int] | None:
         return None
 
 
+def split_key_id(text: str) -> tuple[str, str] | None:
+    """Entity id and key of the id ``{entity_id}_{key}`` of a row whose table has keys, such as trades.
+
+    Returns:
+        None where the text has no key.
+    """
+    parts = text.split("_", 3)
+    return ("_".join(parts[:3]), parts[3]) if len(parts) == 4 else None
+
+
 def parse_symbol(symbol: str) -> Market:
     """The market of a ccxt unified symbol.
 

@@ -177,7 +177,7 @@ class CryptoSeries(CryptoTable):
 
     @validates("id")
     def _canonical_id(self, key: str, value: str | None) -> str | None:
-        return value if value is None else canonical_id(value)
+        return value if value is None or self.spec.keys else canonical_id(value)
 
 
 class CryptoEntity(CryptoTable, TradableEntity):
@@ -284,7 +284,7 @@ def _mapped_class(spec: TableSpec) -> Any:
         "spec": spec,
         "providers": [],
         "provider_map_recorder": {},
-        "id": Column(String if spec.layout == "entities" else RowId, primary_key=True),
+        "id": Column(RowId if spec.layout == "series" and not spec.keys else String, primary_key=True),
         "entity_id": Column(String),
         "timestamp": Column(EpochMs),
     }

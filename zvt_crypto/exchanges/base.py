@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 
 from zvt_crypto.core.config import Settings
-from zvt_crypto.core.errors import NotSupported, unknown_value
+from zvt_crypto.core.errors import InvalidArgument, NotSupported, unknown_value
 from zvt_crypto.core.levels import DAY_MS, ceil_ms
 from zvt_crypto.exchanges.client import Client
 from zvt_crypto.exchanges.instruments import Instruments, assets_of, from_markets
@@ -86,16 +86,37 @@ class Venue(ABC):
     request through ``client`` unless they say otherwise, and raise errors of ``zvt_crypto.core.errors``.
     """
 
-    #: Provider name, equal to the exchange's.
+    #: Provider name, equal to the exchange's where the provider serves one exchange only.
     name: ClassVar[str]
+    #: The exchange in entity ids and in the column ``exchange``; ``name`` unless a subclass says otherwise.
+    exchange: ClassVar[str]
     #: ccxt class that serves each entity type.
     ccxt_ids: ClassVar[Mapping[str, str]]
     #: ccxt constructor options, so that loading markets makes only the calls that are needed.
     ccxt_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     capabilities: ClassVar[Capabilities]
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in vars(cls) and "exchange" not in vars(cls):
+            cls.exchange = cls.name
+
     def __init__(self, client: Client) -> None:
         self.client = client
+
+    @classmethod
+    def of_exchange(cls, exchange: str | None) -> type[Venue]:
+        """The class that serves an exchange, None for the provider's own; for a provider of many, a subclass.
+
+        Raises:
+            InvalidArgument: The provider does not serve it.
+        """
+        if exchange not in (None, cls.exchange):
+            raise InvalidArgument(
+                f"provider {cls.name} serves the exchange {cls.exchange}, not {exchange!r}",
+                suggestions=("leave the exchange out, or name another provider",),
+            )
+        return cls
 
     async def fetch_instruments(self, entity_type: str) -> Instruments:
         """All markets of an entity type, active or not, in the stored columns of its table.
@@ -105,7 +126,7 @@ class Venue(ABC):
         if entity_type == "cryptoasset":
             return assets_of([m for kind in self.ccxt_ids for m in await self.client.markets(kind)])
         markets = await self.client.markets(entity_type)
-        return from_markets(self.name, entity_type, markets, await self.extras(entity_type, markets))
+        return from_markets(self.exchange, entity_type, markets, await self.extras(entity_type, markets))
 
     async def extras(
         self, entity_type: str, markets: Sequence[Mapping[str, Any]]
@@ -161,7 +182,7 @@ class Venue(ABC):
         Raises:
             NotSupported: ``capabilities.trades`` does not have the entity type.
         """
-        raise NotSupported(f"{self.name} serves no trades of {instrument.symbol}")
+        raise NotSupported(f"{self.exchange} serves no trades of {instrument.symbol}")
 
     def fetch_funding(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
         """The funding events in ``[start, end)``, page by page; the rows are in ``schemas.FUNDING``.
@@ -172,7 +193,7 @@ class Venue(ABC):
         Raises:
             NotSupported: ``capabilities.funding`` is None, or the instrument is a pair.
         """
-        raise NotSupported(f"{self.name} serves no funding events of {instrument.symbol}")
+        raise NotSupported(f"{self.exchange} serves no funding events of {instrument.symbol}")
 
     async def fetch_order_book(self, instrument: Instrument, depth: int) -> pa.Table:
         """The order book now: one row in ``schemas.ORDER_BOOK``; ``depth`` is one of ``capabilities``.
@@ -182,7 +203,7 @@ class Venue(ABC):
         Raises:
             NotSupported: ``capabilities.book_depths`` does not have the entity type.
         """
-        raise NotSupported(f"{self.name} serves no order book of {instrument.symbol}")
+        raise NotSupported(f"{self.exchange} serves no order book of {instrument.symbol}")
 
 
 @cache
@@ -200,25 +221,29 @@ def venues() -> dict[str, type[Venue]]:
     return found
 
 
-def venue_class(provider: str) -> type[Venue]:
+def venue_class(provider: str, exchange: str | None = None) -> type[Venue]:
     """The venue of a provider name.
 
+    Args:
+        provider: One of ``venues()``.
+        exchange: Which exchange, where the provider serves several.
+
     Raises:
-        InvalidArgument: No venue has that name.
+        InvalidArgument: No venue has that name, or it does not serve the exchange.
     """
     known = venues()
     if provider not in known:
         raise unknown_value("provider", provider, known)
-    return known[provider]
+    return known[provider].of_exchange(exchange)
 
 
 @contextlib.asynccontextmanager
-async def open_venue(provider: str, settings: Settings) -> AsyncIterator[Venue]:
+async def open_venue(provider: str, settings: Settings, exchange: str | None = None) -> AsyncIterator[Venue]:
     """A venue with a client of its own, closed in the end.
 
     Raises:
-        InvalidArgument: No venue has that name.
+        InvalidArgument: As ``venue_class`` does.
     """
-    kind = venue_class(provider)
+    kind = venue_class(provider, exchange)
     async with Client(kind, settings) as client:
         yield kind(client)

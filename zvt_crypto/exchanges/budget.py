@@ -27,8 +27,8 @@ class Pause:
     """Holds back every request to one host of a venue until the time that the venue gave.
 
     The end of the pause is kept in a file, which is read before each request: a ban outlives the process, and
-    other processes behind the same address keep to it too. Where the file cannot be written, a warning says so and
-    the pause holds for this client only. The venue's published weights are ``throttle``'s business.
+    other processes behind the same address keep to it too. Where it cannot be written, a warning says so and
+    the pause holds for this client only. The venue's published weights are the business of ``throttle``.
 
     Args:
         exchange: ccxt's id of the exchange, for messages.
@@ -41,12 +41,13 @@ class Pause:
         self.path = path
         self.patience = patience
         self._own_until_ms = 0.0
+        self._complaint = ""
 
     def remaining(self) -> float:
         """Seconds until requests may go on; 0 if they may now."""
         seconds = max(self._own_until_ms, self._shared_until_ms()) / 1000 - time.time()
         if seconds > _LONGEST_SECONDS:
-            logger.warning("%s holds a pause of %.0f days and is ignored", self.path, seconds / 86_400)
+            self._complain(f"{self.path} holds a pause of {seconds / 86_400:.0f} days and is ignored")
             return 0.0
         return max(seconds, 0.0)
 
@@ -63,7 +64,7 @@ class Pause:
             draft.write_bytes(orjson.dumps({"until_ms": until_ms}))
             draft.replace(self.path)
         except OSError as error:
-            logger.warning("%s cannot be written, other processes do not see this pause: %s", self.path, error)
+            logger.warning("%s is not writable, so this pause is not shared: %s", self.path, error)
             self._own_until_ms = until_ms
 
     async def wait(self) -> None:
@@ -88,5 +89,11 @@ class Pause:
         except FileNotFoundError:
             return 0.0
         except (KeyError, TypeError, ValueError, OSError) as error:
-            logger.warning("%s is not readable and is ignored: %s", self.path, error)
+            self._complain(f"{self.path} is not readable and is ignored: {error}")
             return 0.0
+
+    def _complain(self, complaint: str) -> None:
+        """Say it once, not before each request."""
+        if complaint != self._complaint:
+            logger.warning(complaint)
+            self._complaint = complaint

@@ -66,6 +66,28 @@ def taker_sides(buys: npt.NDArray[np.bool_]) -> pa.Array:
     return pc.if_else(pa.array(buys), "buy", "sell")
 
 
+def synthetic_ids(
+    ts: pa.ChunkedArray, price: pa.ChunkedArray, volume: pa.ChunkedArray, side: pa.ChunkedArray
+) -> pa.Array:
+    """Ids for trades of a venue that gives none: what they are, and which of those that are alike.
+
+    A trade has the same id in every page that holds all those like it in its millisecond. In a page that is
+    cut among them the ones that are there have the first of the ids, so pages that overlap add up to as many
+    trades as there were: ``1700000000000-42000.5-0.01-buy-0``.
+    """
+    texts = [pc.fill_null(pc.cast(column, pa.string()), "") for column in (ts, price, volume, side)]
+    alike = pc.binary_join_element_wise(*texts, "-")
+    if isinstance(alike, pa.ChunkedArray):
+        alike = alike.combine_chunks()
+    group = alike.dictionary_encode().indices.to_numpy()
+    order = np.argsort(group, kind="stable")
+    firsts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    lengths = np.diff(firsts, append=len(order))
+    ordinal = np.empty(len(order), np.int64)
+    ordinal[order] = np.arange(len(order)) - np.repeat(firsts, lengths)
+    return pc.binary_join_element_wise(alike, pc.cast(pa.array(ordinal), pa.string()), "-")
+
+
 def order_book_row(
     ts: int,
     sequence: int | None,

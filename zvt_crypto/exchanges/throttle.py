@@ -1,8 +1,9 @@
 """The request budget of one exchange, shared by all processes of a machine: a leaky bucket in a small file.
 
-The arithmetic is the generic cell rate algorithm (GCRA) with ccxt's costs: a request takes ``rateLimit * cost``
-milliseconds of the exchange's time, and the next may go out once these are over. Nothing is reserved ahead: a
-request is entered when it goes out, so a process that dies while it waits takes nothing with it.
+The arithmetic is the generic cell rate algorithm (GCRA) with ccxt's costs: a request takes
+``rateLimit * cost`` milliseconds of the exchange's time, and the next may go out once these are over. Nothing
+is reserved ahead: a request is entered when it goes out, so a process that dies while it waits takes nothing
+with it.
 """
 
 from __future__ import annotations
@@ -77,9 +78,9 @@ class Request:
 def admit(bucket: Bucket, request: Request, now: float) -> tuple[Bucket, float]:
     """The bucket after a request has asked, and the ms that it has to wait before it asks again; 0 is: go.
 
-    Where a higher priority asked within ``RECENT_MS``, a request leaves the bucket unused for as long as the last
-    request took, once for each such priority. So the higher one is next whenever it waits, and a lower one uses
-    at most half of the budget.
+    Where a higher priority asked within ``RECENT_MS``, a request leaves the bucket unused for as long as the
+    last request took, once for each such priority. So the higher one is next whenever it waits, and a lower
+    one uses at most half of the budget.
 
     Over any time the admitted costs are at most that time, ``credit``, and one more request.
     """
@@ -172,8 +173,8 @@ class Budget:
 def _ask_file(path: Path, request: Request) -> float:
     """What ``admit`` says of the bucket in the file, which is locked meanwhile.
 
-    The file is opened each time, which takes microseconds: it may be deleted, and a lock belongs to an open file,
-    which forked processes would share.
+    The file is opened each time, which takes microseconds: it may be deleted, and a lock belongs to an open
+    file, which forked processes would share.
 
     Raises:
         BlockingIOError: Another process has locked the file.

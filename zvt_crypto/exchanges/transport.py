@@ -72,7 +72,7 @@ class Transport(CcxtExchange):
         _COST.set(self.rateLimit * (1.0 if cost is None else cost))
 
     async def fetch(self, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
-        """Make one HTTP request, as soon as a slot is free, no pause holds it back and the budget allows it."""
+        """Make one HTTP request, once a slot is free, no pause holds it back and the budget allows it."""
         async with self.slots:
             await self._may_go()
             call = CALL.get()

@@ -65,6 +65,8 @@ def public_schema(spec: TableSpec) -> pa.Schema:
 def stored_columns(spec: TableSpec, names: Sequence[str]) -> list[Column]:
     """The stored columns from which the public columns of these names are made."""
     needed = set(names).union(*(d.needs for d in spec.derived if d.name in names))
+    if "id" in names:
+        needed |= {column.name for column in spec.keys}
     return [column for column in spec.columns if column.name in needed]
 
 
@@ -99,6 +101,7 @@ class _Columns:
         self._rows = rows
         self._derived: dict[str, Derived] = {d.name: d for d in spec.derived}
         self._same: dict[str, str | None] = {"provider": provider, "level": level}
+        self._keys = [c.name for c in spec.keys]
         self._times = {c.name for c in spec.columns if c.type == "time"}
 
     def column(self, name: str) -> Any:
@@ -106,6 +109,10 @@ class _Columns:
             return pa.repeat(pa.scalar(self._same[name], pa.string()), self._rows.table.num_rows)
         if name in ("entity_id", "code", "name"):
             return self._of_owner(name)
+        if name == "id" and self._keys:
+            return pc.binary_join_element_wise(
+                self._of_owner("entity_id"), *(self._rows.table[key] for key in self._keys), "_"
+            )
         if name == "id":
             times = time_texts(self._rows.table["ts"].to_numpy())
             return pc.binary_join_element_wise(self._of_owner("entity_id"), times, "_")

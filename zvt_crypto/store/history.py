@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zvt_crypto.core.tables import CHUNK_ROWS, Column, TableSpec
 from zvt_crypto.store.layout import decoded
@@ -180,6 +181,17 @@ class History:
         ]
         return pa.concat_tables(parts) if parts else self.schema(columns).empty_table()
 
+    def of_keys(self, series: Series, columns: Sequence[Column], wanted: Sequence[str]) -> pa.Table:
+        """The rows of these keys (see ``TableSpec.keys``), whatever their time; scans the entity's rows."""
+        (key,) = self.spec.keys
+        condition, parameter = one_of(decoded(key), wanted)
+        found = self.connection.query(
+            f"SELECT DISTINCT ts FROM rows r WHERE entity = {series.key:d} AND {condition}", [parameter]
+        )
+        rows = self.at(series, [*columns, *({key} - set(columns))], found[0].to_pylist())
+        chosen = rows.filter(pc.is_in(rows[key.name], value_set=pa.array(wanted, pa.string())))
+        return chosen.select(self.schema(columns).names)
+
     def next_time(self, series: Series, start: int) -> int | None:
         """Time of the first row at or after ``start``."""
         found = self.connection.value(
@@ -313,8 +325,9 @@ class History:
     ) -> pa.Table:
         tail = f" ORDER BY ts{' DESC' if newest else ''}{'' if limit is None else f' LIMIT {limit:d}'}"
         where = f" WHERE entity = {series.key:d} AND {condition}{tail}"
-        names = ", ".join(["ts", *(c.name for c in columns)])
-        answer = self.connection.query(f"SELECT {names} FROM rows{where}")
+        names = ", ".join(["ts", *(decoded(c) if c.is_key else c.name for c in columns)])
+        answer = self.connection.query(f"SELECT {names} FROM rows r{where}")
+        answer = answer.rename_columns(["ts", *(c.name for c in columns)])
         if any(_is_mixed(answer[c.name], series, c) for c in columns):
             # Only SQL can still tell which of these are integers over the scale.
             values = ", ".join(["ts", *(f"{decoded(c)} AS {c.name}" for c in columns)])

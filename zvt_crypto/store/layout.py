@@ -1,9 +1,9 @@
 """The SQL of a table: compact rows under a view, made from its ``TableSpec``.
 
-A series lives in ``rows``, keyed (entity, ts) without rowid. The view of the table's own name shows what
-people and zvt expect, and its INSTEAD OF triggers carry their writes to the rows. Columns with a unit hold
-an integer where ``value * scale`` is one exactly (the scale is a power of ten kept with the entity), and
-the value itself where it is not; the type of the stored value tells which.
+A series lives in ``rows``, keyed (entity, ts) and by the table's own keys, without rowid. The view of the
+table's own name shows what people and zvt expect, and its INSTEAD OF triggers carry their writes to the rows.
+Columns with a unit hold an integer where ``value * scale`` is one exactly (the scale is a power of ten kept
+with the entity), and the value itself where it is not; the type of the stored value tells which.
 
 A stretch of an entity's time (``chunks``) carries a version that every change of its rows replaces, whoever
 makes it: our writer and the view's triggers when they insert, triggers of ``rows`` for updates and deletes.
@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from zvt_crypto.core.tables import Column, TableSpec
+from zvt_crypto.store.keys import kept_key_sql
 
 #: Raised with every change of the SQL below; ``upgrade_statements`` brings older files up to it.
 LAYOUT_VERSION: Final = 2
@@ -79,6 +80,8 @@ def upgrade_statements(spec: TableSpec) -> list[str]:
 
 def decoded(column: Column) -> str:
     """SQL of a stored column's value, over ``rows r`` and ``entities e``."""
+    if column.is_key:
+        return f"CAST(r.{column.name} AS TEXT)"
     if column.unit is None:
         return f"r.{column.name}"
     return (
@@ -134,14 +137,16 @@ def _entity_table(spec: TableSpec) -> str:
 
 def _series_tables(spec: TableSpec) -> list[str]:
     scales = "".join(f", {unit}_scale REAL" for unit in spec.units)
-    # Columns with a unit have no affinity: SQLite must not turn 5.0 into the integer 5.
-    columns = ", ".join(f"{c.name} {'' if c.unit else _SQL_TYPE[c.type]}".strip() for c in spec.columns)
+    # Columns with a unit, and keys, have no affinity: SQLite must not turn 5.0 into 5, or 5 into '5'.
+    columns = ", ".join(
+        f"{c.name} {'' if c.unit or c.is_key else _SQL_TYPE[c.type]}".strip() for c in spec.columns
+    )
     return [
         "CREATE TABLE entities (key INTEGER PRIMARY KEY, entity_id TEXT NOT NULL UNIQUE,"
         f" code TEXT NOT NULL, name TEXT{scales})",
         "CREATE INDEX entities_code ON entities (code)",
         f"CREATE TABLE rows (entity INTEGER NOT NULL, ts INTEGER NOT NULL, {columns},"
-        " PRIMARY KEY (entity, ts)) WITHOUT ROWID",
+        f" PRIMARY KEY ({', '.join(_key(spec))})) WITHOUT ROWID",
         "CREATE TABLE coverage (entity INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,"
         " state TEXT NOT NULL, source TEXT NOT NULL,"
         " PRIMARY KEY (entity, state, source, start)) WITHOUT ROWID",
@@ -154,10 +159,17 @@ def _series_tables(spec: TableSpec) -> list[str]:
     ]
 
 
+def _key(spec: TableSpec) -> list[str]:
+    return ["entity", "ts", *(c.name for c in spec.keys)]
+
+
 def _view(spec: TableSpec, provider: str) -> str:
     quoted = provider.replace("'", "''")
     level = f"'{spec.level}'" if spec.level else "NULL"
-    head = [f"{sql.format(provider=quoted, level=level)} AS {name}" for name, sql in _VIEW_HEAD.items()]
+    shown = dict(_VIEW_HEAD)
+    if spec.keys:
+        shown["id"] = " || '_' || ".join(["e.entity_id", *(f"r.{c.name}" for c in spec.keys)])
+    head = [f"{sql.format(provider=quoted, level=level)} AS {name}" for name, sql in shown.items()]
     body = [f"{decoded(c)} AS {c.name}" for c in spec.columns]
     tail = "".join(f", {d.sql} AS {d.name}" for d in spec.derived)
     inner = f"SELECT {', '.join([*head, *body])} FROM rows r JOIN entities e ON e.key = r.entity"
@@ -165,18 +177,16 @@ def _view(spec: TableSpec, provider: str) -> str:
 
 
 def _on_conflict(spec: TableSpec) -> str:
-    names = [c.name for c in spec.columns]
+    names = [c.name for c in spec.columns if not c.is_key]
     updates = ", ".join(f"{n} = excluded.{n}" for n in names)
     # The same data twice writes no page.
     old, new = ", ".join(names), ", ".join(f"excluded.{n}" for n in names)
-    return f"ON CONFLICT (entity, ts) DO UPDATE SET {updates} WHERE ({old}) IS NOT ({new})"
+    return f"ON CONFLICT ({', '.join(_key(spec))}) DO UPDATE SET {updates} WHERE ({old}) IS NOT ({new})"
 
 
 def _triggers(spec: TableSpec) -> list[str]:
     names = ", ".join(["entity", "ts", *(c.name for c in spec.columns)])
-    values = ", ".join(
-        f"CAST(NEW.{c.name} AS REAL)" if c.type == "float" else f"NEW.{c.name}" for c in spec.columns
-    )
+    values = ", ".join(map(_new_value, spec.columns))
     key = "(SELECT key FROM entities WHERE entity_id = {row}.entity_id)"
     new_key = key.format(row="NEW")
     insert = (
@@ -187,11 +197,19 @@ def _triggers(spec: TableSpec) -> list[str]:
         f" DELETE FROM removed WHERE ts = {_NEW_TS} AND entity = {new_key};"
         f" {touch_statement(spec, new_key, f'({_NEW_TS}) / {spec.chunk_ms}')};"
     )
-    delete = f"DELETE FROM rows WHERE ts = OLD.timestamp AND entity = {key.format(row='OLD')};"
+    which = "".join(f" AND {c.name} IS {kept_key_sql(f'OLD.{c.name}')}" for c in spec.keys)
+    delete = f"DELETE FROM rows WHERE ts = OLD.timestamp AND entity = {key.format(row='OLD')}{which};"
     return [
         f"CREATE TRIGGER {spec.name}_{verb.lower()} INSTEAD OF {verb} ON {spec.name} BEGIN {body} END"
         for verb, body in (("INSERT", insert), ("DELETE", delete), ("UPDATE", delete + insert))
     ] + _row_triggers(spec)
+
+
+def _new_value(column: Column) -> str:
+    value = f"NEW.{column.name}"
+    if column.is_key:
+        return kept_key_sql(value)
+    return f"CAST({value} AS REAL)" if column.type == "float" else value
 
 
 def _row_triggers(spec: TableSpec) -> list[str]:

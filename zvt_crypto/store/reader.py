@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from zvt_crypto.core.errors import InvalidArgument, unknown_value
 from zvt_crypto.core.levels import floor_ms
-from zvt_crypto.core.symbols import split_row_id
+from zvt_crypto.core.symbols import split_key_id, split_row_id
 from zvt_crypto.core.tables import CHUNK_ROWS, TableSpec
 from zvt_crypto.store.answer import Rows, answer, public_schema, stored_columns
 from zvt_crypto.store.engine import Store
@@ -28,10 +28,14 @@ _NO_TIME: Final = -1
 
 
 class Cursor(NamedTuple):
-    """The last row of a page: the next page begins after it, however many rows arrive meanwhile."""
+    """The last row of a page: the next page begins after it, however many rows arrive meanwhile.
+
+    ``key`` is that of tables which have one (see ``TableSpec.keys``).
+    """
 
     timestamp: int
     entity_id: str
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +164,17 @@ def _history(store: Store, query: Query, connection: Connection, *, keep_open: b
     )
 
 
-def cursor_of(batch: pa.Table) -> Cursor | None:
-    """The cursor after the last row of an answer with ``timestamp`` and ``entity_id``; None without rows."""
+def cursor_of(batch: pa.Table, spec: TableSpec) -> Cursor | None:
+    """The cursor after the last row of an answer with ``timestamp``, ``entity_id`` and the table's key.
+
+    None without rows.
+    """
     if not batch.num_rows:
         return None
     last = batch.slice(batch.num_rows - 1)
     time = last["timestamp"].cast(pa.int64())[0].as_py()
-    return Cursor(_NO_TIME if time is None else time, last["entity_id"][0].as_py())
+    key = last[spec.keys[0].name][0].as_py() if spec.keys else None
+    return Cursor(_NO_TIME if time is None else time, last["entity_id"][0].as_py(), key)
 
 
 def typed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -191,10 +199,12 @@ class _Reader:
         self.newest_first = query.order == "desc"
         names = schema.names
         self.columns = query.spec.columns if self.grid else stored_columns(query.spec, names)
-        self._times = None if query.ids is None else _times_of(query.ids)
+        if query.after and query.after.key is not None:
+            self.columns = [*self.columns, *(c for c in query.spec.keys if c not in self.columns)]
+        self._ids = None if query.ids is None else _ids_of(query)
         wanted = query.entity_ids
-        if self._times is not None:
-            wanted = tuple(self._times if wanted is None else set(wanted) & set(self._times))
+        if self._ids is not None:
+            wanted = tuple(self._ids if wanted is None else set(wanted) & set(self._ids))
         self.series = history.series(entity_ids=wanted, codes=query.codes)
         self.ends = {series.key: self._end(series) for series in self.series}
 
@@ -284,18 +294,43 @@ class _Reader:
         return Rows(table, owners, owner)
 
     def _rows_of(self, series: Series, start: int, end: int, limit: int | None) -> pa.Table:
-        if self._times is not None:
-            times = [time for time in self._times[series.entity_id] if start <= time < end]
-            rows = self.history.at(series, self.columns, times)
-            if limit is None:
-                return rows
-            return rows.slice(max(0, rows.num_rows - limit)) if self.newest_first else rows.slice(0, limit)
+        if self._ids is not None:
+            return self._first(self._rows_of_ids(series, start, end), limit)
         if self.grid:
             known_end = self.ends[series.key]
             return self.grid.rows(
                 self.history, series, start, end, known_end, limit=limit, newest=self.newest_first
             )
-        return self.history.rows(series, self.columns, start, end, limit=limit, newest=self.newest_first)
+        rows = self.history.rows(series, self.columns, start, end, limit=limit, newest=self.newest_first)
+        after = self.query.after
+        if after is None or after.key is None or series.entity_id != after.entity_id:
+            return rows
+        beside = self._beside_cursor(series, after)
+        parts = [rows, beside] if self.newest_first else [beside, rows]
+        return self._first(pa.concat_tables(parts), limit)
+
+    def _rows_of_ids(self, series: Series, start: int, end: int) -> pa.Table:
+        assert self._ids is not None
+        wanted = self._ids[series.entity_id]
+        if self.query.spec.keys:
+            rows = self.history.of_keys(series, self.columns, wanted)
+            ts = rows["ts"].to_numpy()
+            return rows.filter(pa.array((ts >= start) & (ts < end)))
+        return self.history.at(series, self.columns, [time for time in wanted if start <= time < end])
+
+    def _beside_cursor(self, series: Series, after: Cursor) -> pa.Table:
+        """Rows of the cursor's own time that come after it in the order."""
+        rows = self.history.at(series, self.columns, [after.timestamp])
+        keys = rows[self.query.spec.keys[0].name].to_pylist()
+        # A row that is gone since leaves no place to go on from: the whole time is answered again.
+        place = keys.index(after.key) if after.key in keys else (len(keys) if self.newest_first else -1)
+        return rows.slice(0, place) if self.newest_first else rows.slice(place + 1)
+
+    def _first(self, rows: pa.Table, limit: int | None) -> pa.Table:
+        """As many rows, given by time, as the limit allows."""
+        if limit is None:
+            return rows
+        return rows.slice(max(0, rows.num_rows - limit)) if self.newest_first else rows.slice(0, limit)
 
     def _bounds(self, series: Series, start: int, end: int) -> tuple[int, int]:
         """The range of an entity's rows in a window that come after the cursor."""
@@ -312,12 +347,14 @@ class _Reader:
         return self.history.schema(self.columns).empty_table()
 
 
-def _times_of(ids: Sequence[str]) -> dict[str, list[int]]:
-    """Times of rows by entity: an id is computed by the view, its parts are the key of the rows."""
-    times: dict[str, list[int]] = {}
-    for parts in filter(None, map(split_row_id, ids)):
-        times.setdefault(parts[0], []).append(parts[1])
-    return times
+def _ids_of(query: Query) -> dict[str, list[Any]]:
+    """Times of rows, or keys where the table has them, by entity: ids are computed from these by the view."""
+    found: dict[str, list[Any]] = {}
+    for text in query.ids or ():
+        parts = split_key_id(text) if query.spec.keys else split_row_id(text)
+        if parts is not None:
+            found.setdefault(parts[0], []).append(parts[1])
+    return found
 
 
 def _entities_sql(query: Query, names: list[str]) -> tuple[str, list[Any]]:

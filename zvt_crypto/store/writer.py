@@ -13,7 +13,7 @@ from zvt_crypto.core.decimals import MAX_DIGITS, to_integers
 from zvt_crypto.core.errors import DataQualityFailure
 from zvt_crypto.core.levels import iso
 from zvt_crypto.core.tables import Column, TableSpec
-from zvt_crypto.store import coverage
+from zvt_crypto.store import coverage, keys
 from zvt_crypto.store.layout import (
     ENTITY_HEAD,
     entity_upsert_statement,
@@ -79,7 +79,7 @@ def check(spec: TableSpec, batch: pa.Table) -> Checked:
     schema = spec.schema
     if not batch.schema.equals(schema):
         batch = batch.select(schema.names).cast(schema)
-    batch = _in_order(batch)
+    batch = keys.in_order(batch, spec.keys[0].name) if spec.keys else _in_order(batch)
     rejected: dict[str, list[int]] = {}
     for rule in spec.rules:
         bad = rule.bad(batch)
@@ -145,7 +145,8 @@ class SeriesWriter:
     def _write_rows(self, key: int, batches: list[pa.Table]) -> dict[str, float | None]:
         rows = batches[0] if len(batches) == 1 else pa.concat_tables(batches)
         scales = self._scales(key, rows)
-        self.connection.write(upsert_statement(self.spec, key), self._encode(rows, scales))
+        for part in self._kept(rows):
+            self.connection.write(upsert_statement(self.spec, key), self._encode(part, scales))
         chunks: set[int] = set()
         for batch in batches:
             first, last = batch["ts"][0].as_py(), batch["ts"][-1].as_py()
@@ -162,6 +163,9 @@ class SeriesWriter:
         for state, spans in ((coverage.ANSWERED, page.answered), (coverage.EMPTY, page.empty)):
             for span in spans:
                 coverage.add(self.connection, page.key, span, state=state, source=page.source)
+
+    def _kept(self, batch: pa.Table) -> list[pa.Table]:
+        return keys.kept_parts(batch, self.spec.keys[0].name) if self.spec.keys else [batch]
 
     def _encode(self, batch: pa.Table, scales: dict[str, float | None]) -> pa.Table:
         """The parameters of the upsert: values with a unit as integers where their whole unit is exact."""
