@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -23,6 +24,10 @@ from zvt_crypto.exchanges.transport import Transport
 
 if TYPE_CHECKING:
     from zvt_crypto.exchanges.base import Venue
+
+
+#: The package's name, and the provider's that serves what it knows and no venue file does.
+CCXT: Final = "ccxt"
 
 
 class Client:
@@ -92,6 +97,26 @@ class Client:
         connection = self._connection(entity_type)
         return await connection.request_rows(method, dict(params), layout, subject, judge)
 
+    async def unified(
+        self,
+        entity_type: str,
+        method: str,
+        *args: Any,
+        params: Mapping[str, Any] | None = None,
+        subject: str | None = None,
+    ) -> Any:
+        """What one of ccxt's unified methods answers, with all rows that the exchange sent.
+
+        Args:
+            entity_type: Which ccxt class to use.
+            method: Name of the method, such as ``fetch_ohlcv``.
+            args: Its arguments in order.
+            params: Its last argument: parameters of the exchange's own.
+            subject: As in ``call``, which it also raises as.
+        """
+        connection = self._connection(entity_type)
+        return await connection.unified(method, args, dict(params or {}), subject)
+
     async def markets(self, entity_type: str) -> list[dict[str, Any]]:
         """Market structures of ccxt for all markets of an entity type, active or not; loaded once.
 
@@ -119,6 +144,7 @@ class Client:
 
     def _connect(self, ccxt_id: str) -> Connection:
         settings = self.settings
+        options = dict(self.venue.ccxt_options.get(ccxt_id, {}))
         exchange_class, failure = import_exchange(ccxt_id)
         exchange: Any = type(ccxt_id, (Transport, exchange_class), {})(
             {
@@ -126,7 +152,9 @@ class Client:
                 "timeout": int(settings.timeout_seconds * 1000),
                 "enableLastHttpResponse": False,
                 "enableLastJsonResponse": False,
-                "options": dict(self.venue.ccxt_options.get(ccxt_id, {})),
+                "options": options,
+                # Some exchanges know this option; ccxt itself asks for currencies where ``has`` says so.
+                "has": {"fetchCurrencies": False} if options.get("fetchCurrencies") is False else {},
                 # If told to, aiohttp reads the environment for each request; so only where there is a proxy.
                 "aiohttp_trust_env": settings.gateway is None and bool(urllib.request.getproxies()),
             }
@@ -139,6 +167,20 @@ class Client:
             if settings.gateway.startswith("http://"):
                 exchange.timeout_on_exit = 0  # what ccxt waits for TLS connections to end
         return Connection(exchange, failure, settings)
+
+
+def exchange_ids() -> list[str]:
+    """Every exchange that ccxt has a class for, by its id; none of them is imported."""
+    spec = importlib.util.find_spec(CCXT)
+    assert spec is not None and spec.submodule_search_locations is not None
+    folder = Path(next(iter(spec.submodule_search_locations))) / "async_support"
+    return sorted(path.stem for path in folder.glob("[a-z0-9]*.py"))
+
+
+def unopened(ccxt_id: str) -> Any:
+    """An instance of a ccxt class that makes no request: it is asked what the exchange has."""
+    exchange_class, _ = import_exchange(ccxt_id)
+    return exchange_class()
 
 
 def import_exchange(ccxt_id: str) -> tuple[type, type[Exception]]:

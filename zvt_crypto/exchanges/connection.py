@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 _LONGEST_WAIT_SECONDS: Final = 60.0
 _CLOCK_AGE_SECONDS: Final = 600.0
+#: What ccxt's parsers raise where an answer is not what they expect.
+_NOT_UNDERSTOOD: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 class Connection:
@@ -73,6 +75,29 @@ class Connection:
 
         return await self._attempts(rows, subject)
 
+    async def unified(
+        self, method: str, args: tuple[Any, ...], params: dict[str, Any], subject: str | None = None
+    ) -> Any:
+        """What one of ccxt's unified methods, such as ``fetch_ohlcv``, makes of the exchange's answer.
+
+        All rows that the exchange sent are in it: ``Transport`` takes ccxt's filters out.
+
+        Raises:
+            ProviderUnavailable: The answer is of a form that ccxt does not understand.
+        """
+        await self.markets()
+        ask = getattr(self.exchange, method)
+
+        async def parsed() -> Any:
+            try:
+                return await ask(*args, params=params)
+            except _NOT_UNDERSTOOD as error:
+                raise ProviderUnavailable(
+                    f"{self.exchange.id} answers in a form that ccxt's {method} does not understand: {error!r}"
+                ) from error
+
+        return await self._attempts(parsed, subject)
+
     async def markets(self) -> tuple[dict[str, Any], ...]:
         """Every market that the venue lists, in ccxt's form; loaded once.
 
@@ -106,7 +131,7 @@ class Connection:
     async def _load_markets(self) -> None:
         try:
             await self.exchange.load_markets(True)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except _NOT_UNDERSTOOD as error:
             raise ProviderUnavailable(
                 f"{self.exchange.id} lists its markets in a form that ccxt does not understand: {error!r}"
             ) from error

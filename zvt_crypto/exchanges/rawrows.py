@@ -32,11 +32,16 @@ class RowLayout:
     Args:
         columns: Name and Arrow type (int64 or float64) of each value; ``SKIP`` as type leaves one out.
         path: Keys that lead from the answer to its rows, such as ``("data",)``.
+        optional: So many of the last values may be missing, from all rows or some; they are NULL then.
     """
 
-    def __init__(self, columns: Mapping[str, pa.DataType | None], path: Sequence[str] = ()) -> None:
+    def __init__(
+        self, columns: Mapping[str, pa.DataType | None], path: Sequence[str] = (), optional: int = 0
+    ) -> None:
         self.path = tuple(path)
         self.width = len(columns)
+        self.least = self.width - optional
+        self._shorter = RowLayout(dict(list(columns.items())[:-1]), path, optional - 1) if optional else None
         self.kept = tuple(
             (i, name, kind) for i, (name, kind) in enumerate(columns.items()) if kind is not SKIP
         )
@@ -72,6 +77,8 @@ class RowLayout:
         Raises:
             ProviderUnavailable: The text is not JSON, or the values are not numbers.
         """
+        if self._shorter is not None and text.partition("]")[0].count(",") < self.width - 1:
+            return self._padded(self._shorter.from_text(text))
         raw = text.encode()
         lines = raw.translate(_ROW_STARTS_LINE, b'"]')
         rows = lines.count(b"\n") + 1
@@ -94,20 +101,29 @@ class RowLayout:
         """Columns of decoded rows.
 
         Raises:
-            ProviderUnavailable: The rows are not lists of numbers of at least the layout's width.
+            ProviderUnavailable: The rows are not lists of numbers, as many as the layout has.
         """
         if not isinstance(rows, list):
             raise ProviderUnavailable(f"the exchange sent no rows: {_start(rows)}")
         for row in rows:
-            if not isinstance(row, list) or len(row) < self.width:
+            if not isinstance(row, list) or len(row) < self.least:
                 raise ProviderUnavailable(f"the exchange sent a row that is cut: {_start(row)}")
         try:
-            columns = [pa.array([_number(row[i], kind) for row in rows], kind) for i, _, kind in self.kept]
+            columns = [
+                pa.array([_number(row[i] if i < len(row) else None, kind) for row in rows], kind)
+                for i, _, kind in self.kept
+            ]
         except (TypeError, ValueError, OverflowError) as error:
             raise ProviderUnavailable(
                 f"the exchange's rows hold something that is no number: {error}"
             ) from error
         return pa.table(columns, schema=self.schema)
+
+    def _padded(self, table: pa.Table) -> pa.Table:
+        """The columns of a shorter layout as this one's."""
+        for name, kind in zip(self.schema.names[table.num_columns :], self.schema.types[table.num_columns :], strict=True):
+            table = table.append_column(pa.field(name, kind), pa.nulls(table.num_rows, kind))
+        return table
 
     def find(self, answer: Any) -> Any:
         """The rows inside a decoded answer; None where the path leads nowhere."""

@@ -155,7 +155,7 @@ class BinanceSpot(_Binance):
 
     def lists(self, instrument: Instrument) -> bool:
         """See ``Venue``."""
-        return instrument.settle is None
+        return instrument.settle is None and instrument.quote != "USD"
 
     def routes(self) -> Mapping[str, Handler]:
         """See ``Venue``."""

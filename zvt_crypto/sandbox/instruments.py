@@ -77,6 +77,11 @@ INSTRUMENTS: Final = (
         funding_change=("2024-05-01", 8),
     ),
     _perpetual("BTC/USD:BTC", (1, 6), "2018-12-20T10:00:00Z", 5e8, 100.0),
+    _spot("BTC/USD", (1, 5), "2013-10-06T21:34:00Z", 4e8),
+    _spot("ETH/USD", (2, 4), "2015-08-07T14:03:00Z", 2e8),
+    _perpetual("BTC/USD:USD", (0, 4), "2022-03-22T13:18:45Z", 3e8, 1.0, funding_hours=1),
+    _perpetual("ETH/USD:USD", (1, 3), "2022-03-22T13:18:45Z", 1e8, 1.0, funding_hours=1),
+    _perpetual("SOL/USD:USD", (3, 2), "2022-03-22T13:18:45Z", 2e7, 1.0, funding_hours=1),
 )
 
 #: Price in dollars around which an asset moves; what is not here is worth one dollar for ever.

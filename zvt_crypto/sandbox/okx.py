@@ -54,7 +54,7 @@ class Okx(Venue):
 
     def lists(self, instrument: Instrument) -> bool:
         """See ``Venue``."""
-        return True
+        return instrument.quote != "USD" or instrument.inverse
 
     def native(self, instrument: Instrument) -> str:
         """See ``Venue``."""

@@ -1,0 +1,195 @@
+"""Bybit: spot, linear and inverse perpetuals.
+
+https://bybit-exchange.github.io/docs/v5/market/kline and the pages beside it
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zvt_crypto.core.levels import level_ms
+from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.objects import base_volume, columns_of, order_book_row
+from zvt_crypto.exchanges.paging import Part, newest_page, walk_down
+from zvt_crypto.exchanges.rawrows import RowLayout
+from zvt_crypto.exchanges.schemas import FUNDING, TRADES
+
+T = TypeVar("T")
+
+_INTERVALS: Final = {"1m": "1", "5m": "5", "15m": "15", "30m": "30", "1h": "60", "4h": "240", "1d": "D"}
+
+_KLINES: Final = RowLayout(
+    {
+        "ts": pa.int64(),
+        "open": pa.float64(),
+        "high": pa.float64(),
+        "low": pa.float64(),
+        "close": pa.float64(),
+        "volume": pa.float64(),
+        "turnover": pa.float64(),
+    },
+    path=("result", "list"),
+)
+_BOOK_SIDE: Final = RowLayout({"price": pa.float64(), "size": pa.float64()})
+_TRADE: Final = {
+    "execId": pa.string(),
+    "price": pa.float64(),
+    "size": pa.float64(),
+    "side": pa.string(),
+    "time": pa.int64(),
+}
+_PAYMENT: Final = {"fundingRateTimestamp": pa.int64(), "fundingRate": pa.float64()}
+_BOOK_STATE: Final = {"cts": pa.int64(), "ts": pa.int64(), "seq": pa.int64()}
+
+
+class Bybit(Venue):
+    """Rows come in descending order, up to 1,000 candles a request, the unfinished one included."""
+
+    name = "bybit"
+    ccxt_ids = {"cryptopair": "bybit", "cryptoperp": "bybit"}
+    ccxt_options = {"bybit": {"fetchMarkets": {"types": ["spot", "linear", "inverse"]}}}
+    capabilities = Capabilities(
+        entity_types=("cryptopair", "cryptoperp"),
+        levels=tuple(_INTERVALS),
+        candle_page={"cryptopair": 1000, "cryptoperp": 1000},
+        trades={"cryptopair": "recent", "cryptoperp": "recent"},
+        trade_page={"cryptopair": 60, "cryptoperp": 1000},
+        funding="history",
+        funding_page=200,
+        book_depths={"cryptopair": (200,), "cryptoperp": (500,)},
+    )
+
+    async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
+        """``start`` and ``end`` are both inclusive."""
+        params = {
+            **_market(instrument),
+            "interval": _INTERVALS[level],
+            "start": start,
+            "end": end - 1,
+            "limit": -(-(end - start) // level_ms(level)),
+        }
+        rows = await self.client.rows(
+            instrument.entity_type, "publicGetV5MarketKline", params, _KLINES, subject=instrument.symbol
+        )
+        if instrument.inverse:
+            # Contracts of one dollar, and what they are worth in coins.
+            rows = rows.rename_columns([*rows.column_names[:5], "turnover", "volume"])
+        columns = {name: rows[name] for name in ("ts", "open", "high", "low", "close", "volume", "turnover")}
+        columns["trade_count"] = pa.nulls(rows.num_rows, pa.int64())
+        return pa.table(columns)
+
+    async def fetch_trades(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
+        """The newest page is all that there is; no parameter leads further back."""
+        params = {**_market(instrument), "limit": self.capabilities.trade_page[instrument.entity_type]}
+        answer = await self.client.call(
+            instrument.entity_type, "publicGetV5MarketRecentTrade", params, subject=instrument.symbol
+        )
+        yield newest_page(_trades(instrument, _listed(answer)), start, end)
+
+    def fetch_funding(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
+        """Back from the end: ``endTime`` is inclusive, and ``startTime`` alone is an error."""
+        if instrument.entity_type != "cryptoperp":
+            return super().fetch_funding(instrument, start, end)
+
+        async def ask(until: int) -> tuple[pa.Table, int | None]:
+            params = {**_market(instrument), "endTime": until, "limit": self.capabilities.funding_page}
+            answer = await self.client.call(
+                instrument.entity_type, "publicGetV5MarketFundingHistory", params, subject=instrument.symbol
+            )
+            rows = _payments(_listed(answer))
+            # A contract has one payment at a time, so nothing hides behind the oldest.
+            return rows, pc.min(rows["ts"]).as_py() - 1 if rows.num_rows else None
+
+        return walk_down(ask, end - 1, start, end)
+
+    async def fetch_order_book(self, instrument: Instrument, depth: int) -> pa.Table:
+        """``cts``, the time of the matching engine, and ``seq``.
+
+        ``seq`` goes on over all depths; ``u`` counts the updates of one depth and begins anew when Bybit
+        restarts the service.
+        """
+        params = {**_market(instrument), "limit": depth}
+        answer = await self.client.call(
+            instrument.entity_type, "publicGetV5MarketOrderbook", params, subject=instrument.symbol
+        )
+        book = answer.get("result")
+        state = columns_of([book], _BOOK_STATE, optional=("cts", "seq")).to_pylist()[0]
+        return order_book_row(
+            state["cts"] or state["ts"],
+            state["seq"],
+            depth,
+            _book_side(instrument, book.get("b")),
+            _book_side(instrument, book.get("a")),
+        )
+
+    async def extras(
+        self, entity_type: str, markets: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """For perpetuals what the list of instruments says beyond ccxt's form; without a request."""
+        if entity_type != "cryptoperp":
+            return {}
+        return {market["id"]: _contract(market) for market in markets}
+
+
+def _market(instrument: Instrument) -> dict[str, Any]:
+    """The parameters that name a market; spot pairs and contracts share symbols."""
+    category = "inverse" if instrument.inverse else "linear"
+    return {
+        "category": "spot" if instrument.entity_type == "cryptopair" else category,
+        "symbol": instrument.native_id,
+    }
+
+
+def _listed(answer: Any) -> Any:
+    """The rows of an answer; None where there are none, which ``columns_of`` names."""
+    result = answer.get("result")
+    return result.get("list") if isinstance(result, dict) else None
+
+
+def _trades(instrument: Instrument, listed: Any) -> pa.Table:
+    rows = columns_of(listed, _TRADE, optional=("side",))
+    price = rows["price"].to_numpy()
+    columns = {
+        "ts": rows["time"],
+        "trade_id": rows["execId"],
+        "price": rows["price"],
+        "volume": base_volume(instrument, rows["size"].to_numpy(), price),
+        "side": pc.utf8_lower(rows["side"]),
+        "nanosecond": pa.nulls(rows.num_rows, pa.int64()),
+    }
+    return pa.table(columns, TRADES)
+
+
+def _payments(listed: Any) -> pa.Table:
+    rows = columns_of(listed, _PAYMENT)
+    columns = [rows["fundingRateTimestamp"], rows["fundingRate"], pa.nulls(rows.num_rows, pa.float64())]
+    return pa.table(columns, FUNDING)
+
+
+def _book_side(instrument: Instrument, levels: Any) -> list[tuple[float, float]]:
+    rows = _BOOK_SIDE.from_lists(levels)
+    price = rows["price"].to_numpy()
+    volume = base_volume(instrument, rows["size"].to_numpy(), price)
+    return list(zip(price.tolist(), volume.tolist(), strict=True))
+
+
+def _contract(market: Mapping[str, Any]) -> dict[str, Any]:
+    info = market["info"]
+    minutes = _number(info.get("fundingInterval"), float)
+    columns = {
+        "funding_interval_hours": minutes and minutes / 60,
+        "list_date": _number(info.get("launchTime"), int),
+        "end_date": _number(info.get("deliveryTime"), int),
+        "min_notional": _number(info.get("lotSizeFilter", {}).get("minNotionalValue"), float),
+    }
+    # ccxt takes the smallest order for the contract's size; a contract is one dollar.
+    return columns | {"contract_size": 1.0} if market["inverse"] else columns
+
+
+def _number(text: str | int | None, kind: Callable[[Any], T]) -> T | None:
+    """Bybit writes 0 or an empty text where there is no value."""
+    return (kind(text) or None) if text else None
