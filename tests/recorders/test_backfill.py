@@ -238,7 +238,7 @@ def test_instruments(recorder):
     assert any(row["is_active"] is False for row in pairs)
     perps = read(recorder.store, Query(tables["cryptoperp"], "binance")).to_pylist()
     assert {row["settlement_symbol"] for row in perps} == {"usdt"}
-    assert {row["funding_interval_hours"] for row in perps} == {4.0, 8.0}
+    assert {row["funding_interval_hours"] for row in perps} == {1.0, 4.0, 8.0}
     assets = read(recorder.store, Query(tables["cryptoasset"], "binance")).to_pylist()
     assert {"btc", "usdt"} <= {row["code"] for row in assets}
 

@@ -18,6 +18,7 @@ from zvt_crypto.core.symbols import ASSET, PAIR, PERP
 from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.domain import load_tables
 from zvt_crypto.exchanges.base import Venue, venue_class
+from zvt_crypto.recorders.feeds import serves
 from zvt_crypto.recorders.report import Report
 from zvt_crypto.recorders.run import Run, Selection
 
@@ -34,6 +35,11 @@ class Wanted:
     all_markets: bool = False
     perps: bool = False
     levels: tuple[str, ...] = ()
+    trades: bool = False
+    funding: bool = False
+    orderbooks: bool = False
+    depth: int | None = None
+    exchanges: tuple[str, ...] = ()
     days: int | None = None
     start: str | None = None
     end: str | None = None
@@ -75,19 +81,43 @@ def selections(wanted: Wanted, now: int) -> list[Selection]:
         NotSupported: The provider does not serve it.
     """
     tables = load_tables()
-    venue = venue_class(wanted.provider)
+    exchanges = listed(wanted.exchanges)
+    venue = venue_class(wanted.provider, exchanges[0] if exchanges else None)
+    empty = Selection(venue.name, (), exchanges=tuple(exchanges) or None, depth=wanted.depth)
     if wanted.entities:
         specs = [spec for spec in tables.values() if spec.layout == "entities"]
         served = (*venue.capabilities.entity_types, ASSET)
-        return [Selection(venue.name, tuple(spec for spec in specs if spec.entity_type in served))]
+        return [replace(empty, tables=tuple(spec for spec in specs if spec.entity_type in served))]
     start, end = _range(wanted, now)
-    markets = _markets(wanted)
-    made = []
-    for entity_type, codes in markets.items():
-        specs = [_candles(venue, entity_type, level) for level in listed(wanted.levels) or _DEFAULT_LEVELS]
-        chosen = Selection(venue.name, tuple(specs), start=start, end=end, force=wanted.force)
-        made.append(replace(chosen, codes=tuple(codes) or None))
-    return made
+    empty = replace(empty, start=start, end=end, force=wanted.force)
+    return [
+        replace(
+            empty,
+            tables=_tables(wanted, venue, entity_type),
+            entity_type=entity_type,
+            codes=tuple(codes) or None,
+        )
+        for entity_type, codes in _markets(wanted).items()
+    ]
+
+
+def _tables(wanted: Wanted, venue: type[Venue], entity_type: str) -> tuple[TableSpec, ...]:
+    """The tables of markets of a type: candles, unless only other feeds are named."""
+    feeds = [feed for feed in ("trades", "funding", "orderbooks") if getattr(wanted, feed)]
+    levels = listed(wanted.levels) or (() if feeds else _DEFAULT_LEVELS)
+    specs = [_candles(venue, entity_type, level) for level in levels]
+    specs += [_served(venue, spec, entity_type) for spec in load_tables().values() if spec.feed in feeds]
+    return tuple(specs)
+
+
+def _served(venue: type[Venue], spec: TableSpec, entity_type: str) -> TableSpec:
+    """A table of which the venue has rows for a type of market."""
+    if not serves(venue, spec, entity_type):
+        kind = "pairs" if entity_type == PAIR else "perpetuals"
+        raise NotSupported(
+            f"{venue.exchange} has no {spec.feed} of {kind}", suggestions=("see `zvt-crypto providers`",)
+        )
+    return spec
 
 
 def _run(run: Run, report: Report) -> None:
@@ -101,7 +131,9 @@ def _run(run: Run, report: Report) -> None:
 def _markets(wanted: Wanted) -> dict[str, list[str]]:
     """Codes by entity type; no codes mean all markets of the type."""
     texts = listed(wanted.codes)
-    default = PERP if wanted.perps else PAIR
+    # Only perpetuals have funding events.
+    only_funding = wanted.funding and not (wanted.trades or wanted.orderbooks or wanted.levels)
+    default = PERP if wanted.perps or only_funding else PAIR
     if wanted.all_markets and not texts:
         return {default: []}
     if wanted.all_markets or not texts:
@@ -122,12 +154,12 @@ def _candles(venue: type[Venue], entity_type: str, level: str) -> TableSpec:
         raise InvalidArgument(f"{entity_type} has no candles", suggestions=("name pairs or perpetuals",))
     if entity_type not in served.entity_types:
         raise NotSupported(
-            f"{venue.name} has no {'pairs' if entity_type == PAIR else 'perpetuals'}",
+            f"{venue.exchange} has no {'pairs' if entity_type == PAIR else 'perpetuals'}",
             suggestions=("see `zvt-crypto providers`",),
         )
     spec = load_tables().candles(entity_type, level)
     if level not in served.levels:
-        raise unknown_value(f"level of {venue.name}", level, served.levels, error=NotSupported)
+        raise unknown_value(f"level of {venue.exchange}", level, served.levels, error=NotSupported)
     return spec
 
 

@@ -56,6 +56,10 @@ class Settings(BaseSettings):
         default=30.0, ge=0, description="How long to wait for another process that writes to the same table."
     )
 
+    archives: bool = Field(
+        default=True,
+        description="Fetch whole months and days from the venues' public archives where that saves requests.",
+    )
     segments: bool = Field(
         default=True,
         description="Keep columnar copies of settled history beside the databases, for speed.",

@@ -11,6 +11,7 @@ ZvtCryptoError
 │   ├── PairNotFound            CRYPTO_PAIR_NOT_FOUND          404
 │   ├── SymbolMappingError      CRYPTO_SYMBOL_MAPPING_ERROR    400
 │   ├── DataQualityFailure      CRYPTO_DATA_QUALITY_FAILURE    422
+│   ├── ArchiveUnusable         CRYPTO_ARCHIVE_UNUSABLE        502
 │   └── NotSupported            CRYPTO_NOT_SUPPORTED           501
 └── FatalError              nothing sensible can follow before a person acts
     ├── InvalidArgument         CRYPTO_INVALID_ARGUMENT        400
@@ -153,6 +154,14 @@ class DataQualityFailure(SkippableError):
     code = "CRYPTO_DATA_QUALITY_FAILURE"
     http_status = 422
     default_suggestions = ("run the same command again; rows that passed the checks are stored already",)
+
+
+class ArchiveUnusable(SkippableError):
+    """A file of a public archive is missing, or is not what its checksum and name say."""
+
+    code = "CRYPTO_ARCHIVE_UNUSABLE"
+    http_status = 502
+    default_suggestions = ("nothing needs to be done: its rows are asked for page by page",)
 
 
 class NotSupported(SkippableError):

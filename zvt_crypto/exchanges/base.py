@@ -16,7 +16,9 @@ import pyarrow as pa
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import InvalidArgument, NotSupported, unknown_value
 from zvt_crypto.core.levels import DAY_MS, ceil_ms
+from zvt_crypto.exchanges.archive_files import ArchiveFile
 from zvt_crypto.exchanges.client import Client
+from zvt_crypto.exchanges.connection import Clock
 from zvt_crypto.exchanges.instruments import Instruments, assets_of, from_markets
 from zvt_crypto.exchanges.paging import Part, find_first
 
@@ -90,10 +92,14 @@ class Venue(ABC):
     name: ClassVar[str]
     #: The exchange in entity ids and in the column ``exchange``; ``name`` unless a subclass says otherwise.
     exchange: ClassVar[str]
+    #: Whether the class stands for many exchanges, of which ``of_exchange`` takes one.
+    serves_many: ClassVar[bool] = False
     #: ccxt class that serves each entity type.
     ccxt_ids: ClassVar[Mapping[str, str]]
     #: ccxt constructor options, so that loading markets makes only the calls that are needed.
     ccxt_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: What tells the time, by ccxt class that has no ``fetchTime``.
+    clocks: ClassVar[Mapping[str, Clock]] = {}
     capabilities: ClassVar[Capabilities]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -194,6 +200,31 @@ class Venue(ABC):
             NotSupported: ``capabilities.funding`` is None, or the instrument is a pair.
         """
         raise NotSupported(f"{self.exchange} serves no funding events of {instrument.symbol}")
+
+    def archive_files(
+        self, instrument: Instrument, feed: str, level: str | None, start: int, end: int, now: int
+    ) -> list[ArchiveFile]:
+        """Files of the venue's public archive that lie wholly in ``[start, end)``, without overlaps.
+
+        Args:
+            instrument: Whose rows.
+            feed: ``candles``, ``trades`` or ``funding``.
+            level: Level of candles, None for other feeds.
+            start: Epoch ms.
+            end: Epoch ms, exclusive.
+            now: The exchange's time: what is not published yet is not named.
+        """
+        return []
+
+    def fetch_archive(
+        self, instrument: Instrument, feed: str, level: str | None, file: ArchiveFile
+    ) -> AsyncIterator[Part]:
+        """The rows of a file in the schema of the feed, in parts of bounded size.
+
+        Raises:
+            ArchiveUnusable: The file is not there, or is not what its checksum and name say.
+        """
+        raise NotSupported(f"{self.exchange} has no public archive")
 
     async def fetch_order_book(self, instrument: Instrument, depth: int) -> pa.Table:
         """The order book now: one row in ``schemas.ORDER_BOOK``; ``depth`` is one of ``capabilities``.

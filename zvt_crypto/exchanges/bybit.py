@@ -88,7 +88,7 @@ class Bybit(Venue):
         answer = await self.client.call(
             instrument.entity_type, "publicGetV5MarketRecentTrade", params, subject=instrument.symbol
         )
-        yield newest_page(_trades(instrument, _listed(answer)), start, end)
+        yield newest_page(_trades(instrument, _result(answer).get("list")), start, end)
 
     def fetch_funding(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
         """Back from the end: ``endTime`` is inclusive, and ``startTime`` alone is an error."""
@@ -100,7 +100,7 @@ class Bybit(Venue):
             answer = await self.client.call(
                 instrument.entity_type, "publicGetV5MarketFundingHistory", params, subject=instrument.symbol
             )
-            rows = _payments(_listed(answer))
+            rows = _payments(_result(answer).get("list"))
             # A contract has one payment at a time, so nothing hides behind the oldest.
             return rows, pc.min(rows["ts"]).as_py() - 1 if rows.num_rows else None
 
@@ -116,7 +116,7 @@ class Bybit(Venue):
         answer = await self.client.call(
             instrument.entity_type, "publicGetV5MarketOrderbook", params, subject=instrument.symbol
         )
-        book = answer.get("result")
+        book = _result(answer)
         state = columns_of([book], _BOOK_STATE, optional=("cts", "seq")).to_pylist()[0]
         return order_book_row(
             state["cts"] or state["ts"],
@@ -144,10 +144,10 @@ def _market(instrument: Instrument) -> dict[str, Any]:
     }
 
 
-def _listed(answer: Any) -> Any:
-    """The rows of an answer; None where there are none, which ``columns_of`` names."""
-    result = answer.get("result")
-    return result.get("list") if isinstance(result, dict) else None
+def _result(answer: Any) -> dict[str, Any]:
+    """What an answer holds; nothing where it is of another form, which its readers refuse."""
+    result = answer.get("result") if isinstance(answer, dict) else None
+    return result if isinstance(result, dict) else {}
 
 
 def _trades(instrument: Instrument, listed: Any) -> pa.Table:

@@ -44,16 +44,28 @@ _BY_CLASS: Final[dict[str, type[ZvtCryptoError]]] = {
     "BaseError": ProviderUnavailable,
 }
 
+#: The last one is the page of the network in front of Bybit and others.
+_RESTRICTED: Final = (
+    r"restricted location|not available in your (country|region)|block access from your country"
+    r"|services are currently unavailable in"
+)
+
 _BY_WORDS: Final[tuple[tuple[re.Pattern[str], type[ZvtCryptoError]], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
-        (r"restricted location|not available in your (country|region)", RegionBlocked),
+        (_RESTRICTED, RegionBlocked),
         (r"maintenance|system upgrad", ExchangeMaintenance),
         # okx 50026, which ccxt takes for a bad request
         (r"system error", ProviderUnavailable),
         (r'too many (visits|requests)|"code"\s*:\s*"?429000', RateLimitExceeded),
         # bybit, coinbase, kraken, kucoin: ccxt has BadRequest or ExchangeError for these
         (r"symbol invalid|valid product_id|Unknown asset pair|\"code\"\s*:\s*\"900001", PairNotFound),
+        # coinbase's words in the answer with the status 404
+        (r"product \S+ not supported", PairNotFound),
+        # kraken's futures
+        (r"invalidArgument: symbol|Contract does not exist", PairNotFound),
+        # kucoin's words for it, with the codes 400100 (a wrong parameter) and 404000 (a wrong path)
+        (r"pair is not provided|contract information you requested does not exist", PairNotFound),
     )
 )
 
@@ -71,6 +83,9 @@ _PHRASE: Final[dict[type[ZvtCryptoError], str]] = {
 _LONGEST: Final = 200
 _VENUE_WORDS = re.compile(r'"(?:msg|message|retMsg|error_description)"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _BANNED_UNTIL = re.compile(r"banned until (\d{13})")
+#: Bybit's answer to an address that it bans, which it says takes ten minutes at least.
+_TOO_FREQUENT = re.compile(r"access too frequent", re.IGNORECASE)
+_TOO_FREQUENT_SECONDS: Final = 600.0
 
 
 def our_error(
@@ -96,14 +111,18 @@ def our_error(
 
 
 def refusal(exchange: str, status: int, headers: Mapping[str, str], body: str) -> ZvtCryptoError | None:
-    """The error that an HTTP status alone stands for: a rate limit, a ban or a blocked region; else None."""
-    if status == 451:
+    """The error that a status, or 403 and the body, stand for: a rate limit, a ban, a blocked region.
+
+    None for everything else.
+    """
+    forbidden = status == 403
+    if status == 451 or (forbidden and re.search(_RESTRICTED, body, re.IGNORECASE)):
         return RegionBlocked(
-            f"{exchange} does not serve this country (HTTP 451): {readable(body)}",
+            f"{exchange} does not serve this country (HTTP {status}): {readable(body)}",
             exchange=exchange,
-            status=451,
+            status=status,
         )
-    if status in (418, 429):
+    if status in (418, 429) or (forbidden and _TOO_FREQUENT.search(body)):
         return RateLimitExceeded(
             f"{exchange} refuses more requests for now (HTTP {status}): {readable(body)}",
             retry_after=_retry_after(headers, body),
@@ -151,16 +170,21 @@ def _words(error: Exception) -> str:
 
 
 def _retry_after(headers: Mapping[str, str], body: str) -> float | None:
-    """Seconds to wait, from the header (RFC 9110: seconds or a date), else from binance's ban message.
+    """Seconds to wait, from the header (RFC 9110: seconds or a date), kucoin's own, or a ban's words.
 
     The header comes first, as seconds need no agreement of clocks.
     """
     value = next((v.strip() for name, v in headers.items() if name.lower() == "retry-after"), "")
     if re.fullmatch(r"\d+(\.\d+)?", value):
         return float(value)
+    reset = next((v.strip() for name, v in headers.items() if name.lower() == "gw-ratelimit-reset"), "")
+    if not value and reset.isdigit():
+        return int(reset) / 1000
     banned = _BANNED_UNTIL.search(body)
     if banned:
         return max(int(banned[1]) / 1000 - time.time(), 1.0)
+    if not value and _TOO_FREQUENT.search(body):
+        return _TOO_FREQUENT_SECONDS
     try:
         moment = email.utils.parsedate_to_datetime(value)
     except ValueError:

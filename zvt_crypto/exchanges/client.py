@@ -105,7 +105,7 @@ class Client:
         params: Mapping[str, Any] | None = None,
         subject: str | None = None,
     ) -> Any:
-        """What one of ccxt's unified methods answers, with all rows that the exchange sent.
+        """What one of ccxt's unified methods makes of the answer to its request.
 
         Args:
             entity_type: Which ccxt class to use.
@@ -166,7 +166,7 @@ class Client:
             exchange.use_gateway(settings.gateway)
             if settings.gateway.startswith("http://"):
                 exchange.timeout_on_exit = 0  # what ccxt waits for TLS connections to end
-        return Connection(exchange, failure, settings)
+        return Connection(exchange, failure, settings, self.venue.clocks.get(ccxt_id))
 
 
 def exchange_ids() -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
@@ -24,6 +25,21 @@ _CLOCK_AGE_SECONDS: Final = 600.0
 _NOT_UNDERSTOOD: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where an exchange tells its time, if ccxt has no ``fetchTime`` for it.
+
+    Attributes:
+        method: One of ccxt's implicit methods.
+        path: Keys and positions that lead from its answer to the time: epoch ms, or ISO 8601.
+        params: The request's parameters.
+    """
+
+    method: str
+    path: tuple[str | int, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Connection:
     """A ccxt instance with ``Transport`` mixed in, for as many coroutines at once as like.
 
@@ -31,12 +47,20 @@ class Connection:
         exchange: The instance.
         failure: ccxt's root error class.
         settings: Attempts and waits.
+        clock: What tells the exchange's time where ccxt does not.
     """
 
-    def __init__(self, exchange: Any, failure: type[Exception], settings: Settings) -> None:
+    def __init__(
+        self,
+        exchange: Any,
+        failure: type[Exception],
+        settings: Settings,
+        clock: Clock | None = None,
+    ) -> None:
         self.exchange = exchange
         self._failure = failure
         self._settings = settings
+        self._clock = clock
         self._markets_lock = asyncio.Lock()
         self._clock_lock = asyncio.Lock()
         self._offset_ms = 0
@@ -80,7 +104,7 @@ class Connection:
     ) -> Any:
         """What one of ccxt's unified methods, such as ``fetch_ohlcv``, makes of the exchange's answer.
 
-        All rows that the exchange sent are in it: ``Transport`` takes ccxt's filters out.
+        ccxt leaves out rows before ``since``, so that some answers for another range look like none.
 
         Raises:
             ProviderUnavailable: The answer is of a form that ccxt does not understand.
@@ -93,7 +117,7 @@ class Connection:
                 return await ask(*args, params=params)
             except _NOT_UNDERSTOOD as error:
                 raise ProviderUnavailable(
-                    f"{self.exchange.id} answers in a form that ccxt's {method} does not understand: {error!r}"
+                    f"{self.exchange.id} answers {method} in a form that ccxt does not understand: {error!r}"
                 ) from error
 
         return await self._attempts(parsed, subject)
@@ -115,7 +139,7 @@ class Connection:
 
         0 where the venue does not tell its time.
         """
-        if not self.exchange.has["fetchTime"]:
+        if self._clock is None and not self.exchange.has["fetchTime"]:
             return 0
         async with self._clock_lock:
             read_at = self._clock_read_at
@@ -142,12 +166,25 @@ class Connection:
         call = Call()
         token = CALL.set(call)
         try:
-            server_ms = await self.exchange.fetch_time()
+            server_ms = await self._server_ms()
         finally:
             CALL.reset(token)
         if server_ms is None:
             raise ProviderUnavailable(f"{self.exchange.id} answers without the time that it was asked for")
         return int(server_ms) - round((call.sent + call.received) * 500)
+
+    async def _server_ms(self) -> int | None:
+        if self._clock is None:
+            told: int | None = await self.exchange.fetch_time()
+            return told
+        found = await getattr(self.exchange, self._clock.method)(dict(self._clock.params))
+        try:
+            for key in self._clock.path:
+                found = found[key]
+        except (IndexError, KeyError, TypeError):
+            return None
+        text = str(found)
+        return int(text) if text.isdigit() else self.exchange.parse8601(text)
 
     async def _attempts(self, ask: Callable[[], Awaitable[T]], subject: str | None) -> T:
         """Ask until it works, the error is not worth another attempt, or the attempts are used up."""

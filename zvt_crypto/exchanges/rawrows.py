@@ -77,20 +77,9 @@ class RowLayout:
         Raises:
             ProviderUnavailable: The text is not JSON, or the values are not numbers.
         """
-        if self._shorter is not None and text.partition("]")[0].count(",") < self.width - 1:
-            return self._padded(self._shorter.from_text(text))
-        raw = text.encode()
-        lines = raw.translate(_ROW_STARTS_LINE, b'"]')
-        rows = lines.count(b"\n") + 1
-        quotes = len(raw) - len(lines) - (rows - 1)
-        # Deleting quotes and brackets would hide a lost one; their number tells.
-        if quotes % (2 * rows) == 0:
-            try:
-                table = pa_csv.read_csv(pa.py_buffer(lines + b","), self._read, self._parse, self._convert)
-            except pa.ArrowInvalid:
-                table = None
-            if table is not None and table.num_rows == rows:
-                return table
+        table = self._read_csv(text)
+        if table is not None:
+            return table
         logger.debug("rows in another form than usual are decoded as JSON: %.60s", text)
         try:
             return self.from_lists(orjson.loads(f"[[{text}]]"))
@@ -119,17 +108,35 @@ class RowLayout:
             ) from error
         return pa.table(columns, schema=self.schema)
 
-    def _padded(self, table: pa.Table) -> pa.Table:
-        """The columns of a shorter layout as this one's."""
-        for name, kind in zip(self.schema.names[table.num_columns :], self.schema.types[table.num_columns :], strict=True):
-            table = table.append_column(pa.field(name, kind), pa.nulls(table.num_rows, kind))
-        return table
-
     def find(self, answer: Any) -> Any:
         """The rows inside a decoded answer; None where the path leads nowhere."""
         for key in self.path:
             answer = answer.get(key) if isinstance(answer, dict) else None
         return answer
+
+    def _read_csv(self, text: str) -> pa.Table | None:
+        """Columns of rows in the usual form, None if they are not: brackets out of place, say."""
+        if self._shorter is not None and text.partition("]")[0].count(",") < self.width - 1:
+            shorter = self._shorter._read_csv(text)
+            return None if shorter is None else self._padded(shorter)
+        raw = text.encode()
+        lines = raw.translate(_ROW_STARTS_LINE, b'"]')
+        rows = lines.count(b"\n") + 1
+        quotes = len(raw) - len(lines) - (rows - 1)
+        # Deleting quotes and brackets would hide a lost one; their number tells.
+        if quotes % (2 * rows) != 0:
+            return None
+        try:
+            table = pa_csv.read_csv(pa.py_buffer(lines + b","), self._read, self._parse, self._convert)
+        except pa.ArrowInvalid:
+            return None
+        return table if table.num_rows == rows else None
+
+    def _padded(self, table: pa.Table) -> pa.Table:
+        """The columns of a shorter layout as this one's, NULL where it has none."""
+        for field in list(self.schema)[table.num_columns :]:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+        return table
 
 
 def cut_rows(body: str) -> tuple[Any, str | None]:

@@ -121,16 +121,6 @@ class Transport(CcxtExchange):
         self.listed = tuple(markets.values() if isinstance(markets, dict) else markets)
         return super().set_markets(markets, currencies)
 
-    def filter_by_since_limit(self, array: Any, *_: Any, **__: Any) -> Any:
-        """Keep all rows that came: ccxt would drop some of them, and an answer for another range would look
-        like one without rows.
-        """
-        return array
-
-    def filter_by_symbol_since_limit(self, array: Any, symbol: str | None = None, *_: Any, **__: Any) -> Any:
-        """Keep all rows of the symbol, as ``filter_by_since_limit`` does."""
-        return [row for row in array if symbol is None or row["symbol"] == symbol]
-
     def get_exceptions_by_url(self, url: str, kind: str) -> Any:
         """Binance tells its error tables apart by the host, so it must see the original one."""
         original = url.replace(f"{self.gateway}/", "https://", 1) if self.gateway else url

@@ -1,4 +1,4 @@
-"""Fill one table of candles: plan what is missing, fetch pages at once, store each in one transaction."""
+"""Fill one table: plan what is missing, fetch pages at once, store each in one transaction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import pyarrow as pa
 
 from zvt_crypto.core.errors import (
+    ArchiveUnusable,
     FatalError,
     ProviderUnavailable,
     RateLimitExceeded,
@@ -21,14 +22,16 @@ from zvt_crypto.core.errors import (
     SkippableError,
     ZvtCryptoError,
 )
-from zvt_crypto.core.levels import level_ms, spans_to_windows, subtract_spans
+from zvt_crypto.core.levels import subtract_spans
 from zvt_crypto.core.tables import TableSpec
-from zvt_crypto.exchanges.base import Instrument, Venue
-from zvt_crypto.exchanges.paging import Window, fetch_window
+from zvt_crypto.exchanges.base import Instrument
+from zvt_crypto.exchanges.paging import Part
+from zvt_crypto.recorders.feeds import Feed
+from zvt_crypto.recorders.planning import Window, plan_windows
 from zvt_crypto.recorders.report import Outcome, Progress
 from zvt_crypto.store import coverage
 from zvt_crypto.store.engine import Store
-from zvt_crypto.store.writer import Checked, Entity, Page, SeriesWriter, check
+from zvt_crypto.store.writer import Entity, Page, SeriesWriter, check
 
 logger = logging.getLogger(__name__)
 
@@ -37,23 +40,21 @@ T = TypeVar("T")
 #: How long the writing thread lets pages gather. Each step of a transaction has to win Python's lock back
 #: from the busy event loop, so a few pages at once cost hardly more than one.
 _GATHER_SECONDS: Final = 0.002
-Span = tuple[int, int]
 
-#: How often a page whose rows cannot be true is asked for in all, before its good rows are stored alone.
-_QUALITY_ATTEMPTS: Final = 2
 #: So many symbols failing in a row, none having succeeded, means that the exchange itself cannot be had.
 _GIVE_UP_AFTER: Final = 3
 
 
 @dataclass(slots=True)
 class Job:
-    """One symbol's missing candles.
+    """One symbol's missing rows.
 
     Attributes:
         instrument: What to ask the exchange for.
         entity: What to store it under.
-        start: First open time wanted, epoch ms.
-        end: Open time at which to stop, exclusive; never beyond the last finished candle.
+        start: First time wanted, epoch ms.
+        end: Time at which to stop, exclusive; never beyond what the exchange has finished.
+        now: The exchange's time, epoch ms.
         outcome: What has become of it so far.
     """
 
@@ -61,10 +62,10 @@ class Job:
     entity: Entity
     start: int
     end: int
+    now: int
     outcome: Outcome
     key: int = -1
-    empty_before: list[Span] = field(default_factory=list)
-    windows: deque[Span] = field(default_factory=deque)
+    windows: deque[Window] = field(default_factory=deque)
     under_way: int = 0
     started: bool = False
 
@@ -126,38 +127,35 @@ def _settle(waiting: list[asyncio.Future[None]], error: BaseException | None) ->
 
 
 class Backfill:
-    """Fetches the missing candles of many symbols of one table.
+    """Fetches the missing rows of many symbols of one table.
 
     Args:
-        venue: Where from.
-        spec: The candle table.
+        feed: Where from, and how.
         table: The table's thread.
         concurrency: Pages under way at once.
+        archives: Whether files of the venue's archive may be used.
         force: Ask again for what is recorded already.
         stop_at_failure: Fetch nothing more after the first symbol that fails.
-        pause_seconds: How long each worker waits between two pages.
+        pause_seconds: How long each worker waits between two windows.
         progress: Is told what happens.
     """
 
     def __init__(
         self,
-        venue: Venue,
-        spec: TableSpec,
+        feed: Feed,
         table: TableThread,
         *,
         concurrency: int,
+        archives: bool,
         force: bool,
         stop_at_failure: bool,
         pause_seconds: float,
         progress: Progress,
     ) -> None:
-        assert spec.level is not None
-        self.venue = venue
-        self.spec = spec
-        self.level = spec.level
-        self.step = level_ms(spec.level)
+        self.feed = feed
         self.table = table
         self.concurrency = concurrency
+        self.archives = archives
         self.force = force
         self.stop_at_failure = stop_at_failure
         self.pause_seconds = pause_seconds
@@ -172,13 +170,13 @@ class Backfill:
             FatalError: Nothing more can be stored or fetched; what was committed stays.
         """
         for job in jobs:
-            await self.table.call(lambda job=job: self._plan(job))  # type: ignore[misc]
-            planned = sum(stop - start for start, stop in job.windows) // self.step
+            await self.plan(job)
+            planned = sum(self.feed.amount(window.start, window.end) for window in job.windows)
             self.progress.planned(job.outcome, planned)
             if job.windows:
                 self._queue.append(job)
             else:
-                self.progress.finished(job.outcome)
+                await self._finish(job)
         # The client lets `concurrency` requests out at once; as many pages again may wait to be stored.
         workers = [asyncio.create_task(self._work()) for _ in range(2 * self.concurrency)]
         try:
@@ -188,15 +186,28 @@ class Backfill:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    def _plan(self, job: Job) -> None:
-        connection = self.table.connection
-        job.key = self.table.writer.entity_key(job.entity)
+    async def plan(self, job: Job) -> None:
+        """Find out what a job has to fetch; nothing is fetched for it."""
         spans = [(job.start, job.end)] if job.start < job.end else []
+        job.key = await self.table.call(lambda: self.table.writer.entity_key(job.entity))
         if spans and not self.force:
-            spans = coverage.missing(connection, job.key, job.start, job.end, self.step)
-        job.empty_before = coverage.covered(connection, job.key, coverage.EMPTY)
-        width = self.venue.capabilities.candle_page[job.instrument.entity_type] * self.step
-        job.windows.extend(spans_to_windows(spans, width))
+            spans = await self._missing(job)
+        job.windows.extend(
+            plan_windows(
+                self.feed,
+                job.instrument,
+                spans,
+                job.now,
+                parallel=self.concurrency,
+                archives=self.archives,
+            )
+        )
+
+    async def _missing(self, job: Job) -> list[coverage.Span]:
+        find = coverage.missing
+        return await self.table.call(
+            lambda: find(self.table.connection, job.key, job.start, job.end, self.feed.step)
+        )
 
     async def _work(self) -> None:
         while self._queue:
@@ -204,12 +215,12 @@ class Backfill:
             if not job.started:
                 job.started = True
                 self.progress.started(job.outcome)
-            start, end = job.windows.popleft()
+            window = job.windows.popleft()
             if not job.windows:
                 self._queue.popleft()
             job.under_way += 1
             try:
-                await self._record(job, start, end)
+                await self._record(job, window)
                 self._failures_in_a_row = 0
             except FatalError as error:
                 job.outcome.errors.append(error)
@@ -218,42 +229,63 @@ class Backfill:
                 self._give_up(job, error)
             finally:
                 job.under_way -= 1
-                self.progress.advanced(job.outcome, (end - start) // self.step)
+                self.progress.advanced(job.outcome, self.feed.amount(window.start, window.end))
             if not job.windows and not job.under_way:
-                await self.table.call(lambda job=job: coverage.tidy(self.table.connection, job.key))  # type: ignore[misc]
-                self.progress.finished(job.outcome)
+                await self._finish(job)
             if self.pause_seconds:
                 await asyncio.sleep(self.pause_seconds)
 
-    async def _record(self, job: Job, start: int, end: int) -> None:
-        """Fetch one window and store it with its coverage."""
-        window, checked = await self._fetch_checked(job, start, end)
-        job.outcome.requests += window.requests
-        answered: list[Span] = [(start, end)]
-        empty: list[Span] = []
-        if not window.batch.num_rows and not window.empty_confirmed:
-            # A second empty answer, now or in a later run, is needed before the ledger believes it.
-            empty = subtract_spans(answered, job.empty_before)
-            answered = subtract_spans(answered, empty)
-        bad = [(ts, ts + self.step) for times in checked.rejected.values() for ts in times]
-        answered = subtract_spans(answered, bad)
-        await self.table.store(Page(job.key, checked.batch, tuple(answered), tuple(empty)))
-        job.outcome.rows += checked.batch.num_rows
-        error = checked.error(f"{job.entity.entity_id} {self.level}")
-        if error is not None:
-            job.outcome.errors.append(error)
+    async def _finish(self, job: Job) -> None:
+        """Put the ledger in order, and hold against it whether all that was wanted is there."""
+        await self.table.call(lambda: coverage.tidy(self.table.connection, job.key))
+        if job.start < job.end and not job.outcome.errors:
+            missing = await self._missing(job)
+            if missing:
+                job.outcome.errors.append(self.feed.shortfall(job.instrument, missing))
+        self.progress.finished(job.outcome)
 
-    async def _fetch_checked(self, job: Job, start: int, end: int) -> tuple[Window, Checked]:
-        async def fetch_page(lower: int, upper: int) -> pa.Table:
-            return await self.venue.fetch_candle_page(job.instrument, self.level, lower, upper)
+    async def _record(self, job: Job, window: Window) -> None:
+        """Fetch one window and store each of its pages with its coverage."""
+        if window.file is None:
+            await self._record_parts(
+                job, self.feed.fetch(job.instrument, window.start, window.end), coverage.REST
+            )
+            return
+        try:
+            parts = self.feed.fetch_file(job.instrument, window.file)
+            await self._record_parts(job, parts, coverage.ARCHIVE)
+        except ArchiveUnusable as error:
+            logger.warning("%s", error.message)
+            job.outcome.notes.append(error.message)
+            span = (window.start, window.end)
+            for start, end in self.feed.windows(job.instrument, [span], self.concurrency):
+                await self._record(job, Window(start, end))
 
-        for attempt in range(_QUALITY_ATTEMPTS):
-            window = await fetch_window(fetch_page, start, end, self.step)
-            checked = check(self.spec, window.batch)
-            if not checked.rejected:
-                break
-            logger.warning("%s: attempt %d: %s", job.entity.entity_id, attempt + 1, checked.error("bad rows"))
-        return window, checked
+    async def _record_parts(self, job: Job, parts: AsyncIterator[Part], source: str) -> None:
+        async for part in parts:
+            checked = check(self.feed.spec, part.rows)
+            if checked.rejected and source == coverage.REST:
+                logger.warning("%s: %s", job.entity.entity_id, checked.error("bad rows"))
+                part = await self._once_more(job, part)
+                checked = check(self.feed.spec, part.rows)
+            job.outcome.requests += part.requests
+            step = self.feed.step
+            bad = [(ts, ts + step) for times in checked.rejected.values() for ts in times]
+            answered = subtract_spans([(part.start, part.stop)], bad)
+            await self.table.store(Page(job.key, checked.batch, tuple(answered), source=source))
+            job.outcome.rows += checked.batch.num_rows
+            error = checked.error(f"{job.entity.entity_id} {self.feed.what}")
+            if error is not None:
+                job.outcome.errors.append(error)
+
+    async def _once_more(self, job: Job, part: Part) -> Part:
+        """A page whose rows cannot be true, asked for again; only then are its good rows stored alone."""
+        if part.start >= part.stop:
+            return part
+        parts = [again async for again in self.feed.fetch(job.instrument, part.start, part.stop)]
+        rows = pa.concat_tables(again.rows for again in parts)
+        requests = part.requests + sum(again.requests for again in parts)
+        return Part(rows, part.start, part.stop, requests)
 
     def _give_up(self, job: Job, error: ZvtCryptoError) -> None:
         """Drop what is left of a symbol, and of all symbols where no other would fare better."""

@@ -27,14 +27,14 @@ async def record_entities(store: Store, venue: Venue, spec: TableSpec) -> Outcom
 
     Markets whose code is not unique are left out, and named in the outcome's errors.
     """
-    outcome = Outcome(spec.name, f"{spec.entity_type}_{venue.name}", requests=1)
+    outcome = Outcome(spec.name, f"{spec.entity_type}_{venue.exchange}", requests=1)
     try:
         found = await venue.fetch_instruments(spec.entity_type)
     except ZvtCryptoError as error:
         outcome.errors.append(error)
         return outcome
     outcome.errors.extend(found.conflicts)
-    batch = _with_identity(found.batch, spec.entity_type, venue.name)
+    batch = _with_identity(found.batch, spec.entity_type, venue.exchange)
     with store.connect(venue.name, spec) as connection:
         write_entities(connection, spec, batch)
     outcome.rows = batch.num_rows

@@ -18,6 +18,7 @@ class Outcome:
         rows: Rows received and stored, those that were there already included.
         requests: Requests that it took.
         errors: What went wrong, in order; empty for a symbol that is complete.
+        notes: What did not go as planned but was put right, in order.
     """
 
     table: str
@@ -25,6 +26,7 @@ class Outcome:
     rows: int = 0
     requests: int = 0
     errors: list[ZvtCryptoError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -70,7 +72,10 @@ class Progress(Protocol):
     """Is told what happens, from the event loop's thread."""
 
     def planned(self, outcome: Outcome, rows: int) -> None:
-        """A symbol will be fetched; ``rows`` is how many candles its missing ranges hold at most."""
+        """A symbol will be fetched; ``rows`` is how many candles its missing ranges hold at most.
+
+        Trades and funding events count minutes instead.
+        """
 
     def started(self, outcome: Outcome) -> None:
         """The symbol's first page is asked for."""

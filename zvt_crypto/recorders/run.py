@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from zvt_crypto.core.config import Settings
-from zvt_crypto.core.errors import FatalError, InvalidArgument, RetriableError, SkippableError
-from zvt_crypto.core.levels import ceil_ms, finished_end, iso, level_ms
+from zvt_crypto.core.errors import FatalError, InvalidArgument, NotSupported, RetriableError, SkippableError
+from zvt_crypto.core.levels import ceil_ms, iso
+from zvt_crypto.core.symbols import parse_notation, split_entity_id
 from zvt_crypto.core.tables import TableSpec
-from zvt_crypto.exchanges.base import Venue, open_venue
+from zvt_crypto.exchanges.base import Venue, open_venue, venues
 from zvt_crypto.recorders.backfill import Backfill, Job, TableThread
+from zvt_crypto.recorders.books import record_books
 from zvt_crypto.recorders.entities import (
     entity_spec,
     keep_list_date,
     record_entities,
     select_entities,
 )
+from zvt_crypto.recorders.feeds import Feed, feed_of, serves
 from zvt_crypto.recorders.report import Outcome, Progress, Report, Silent
 from zvt_crypto.store.engine import Store
 from zvt_crypto.store.writer import Entity
@@ -42,24 +45,28 @@ class Selection:
         tables: The tables, in order.
         codes: Markets in any notation; None with no ``entity_ids`` means all that trade now.
         entity_ids: Markets by entity id.
-        exchanges: Only markets of these exchanges.
+        entity_type: Only markets of this type, which is also what a code means that does not tell.
+        exchanges: The exchanges of a provider that serves many.
         start: First time in epoch ms, None for the listing.
         end: End (exclusive) in epoch ms, None for the last finished candle.
         force: Fetch again what is recorded already.
         stop_at_failure: Fetch nothing more after the first symbol that fails.
-        pause_seconds: Pause between two pages of a worker.
+        pause_seconds: Pause between two windows of a worker.
+        depth: Price levels of order books, None for the most that one cheap request gives.
     """
 
     provider: str
     tables: tuple[TableSpec, ...]
     codes: tuple[str, ...] | None = None
     entity_ids: tuple[str, ...] | None = None
+    entity_type: str | None = None
     exchanges: tuple[str, ...] | None = None
     start: int | None = None
     end: int | None = None
     force: bool = False
     stop_at_failure: bool = False
     pause_seconds: float = 0.0
+    depth: int | None = None
 
     def __post_init__(self) -> None:
         if self.start is not None and self.end is not None and self.start >= self.end:
@@ -99,44 +106,91 @@ class Run:
         return self.report
 
     async def _record(self) -> None:
-        async with open_venue(self.selection.provider, self.settings) as venue:
-            for spec in self.selection.tables:
-                if spec.layout == "entities":
-                    self.report.outcomes.append(await record_entities(self.store, venue, spec))
-                else:
-                    await self._record_series(venue, spec)
+        for exchange in self._exchanges():
+            async with open_venue(self.selection.provider, self.settings, exchange) as venue:
+                for spec in self.selection.tables:
+                    await self._record_table(venue, spec)
 
-    async def _record_series(self, venue: Venue, spec: TableSpec) -> None:
-        entities = await self._entities(venue, spec)
-        table = TableThread(self.store, venue.name, spec)
+    def _exchanges(self) -> tuple[str | None, ...]:
+        """The exchanges of a provider that serves many; None for a provider that is an exchange itself."""
+        named = self.selection.exchanges or (None,)
+        provider = venues().get(self.selection.provider)
+        if provider is None or provider.serves_many:
+            return named
+        return (None,) if named == (None,) or provider.exchange in named else ()
+
+    async def _record_table(self, venue: Venue, spec: TableSpec) -> None:
+        if spec.layout == "entities":
+            self.report.outcomes.append(await record_entities(self.store, venue, spec))
+            return
+        entities = [
+            row for kind in self._kinds(venue, spec) for row in await self._entities(venue, spec, kind)
+        ]
+        if spec.feed == "orderbooks":
+            outcomes = [Outcome(spec.name, row["entity_id"]) for row in entities]
+            self.report.outcomes += outcomes
+            await record_books(
+                self.store, venue, spec, entities, outcomes, self.selection.depth, self.progress
+            )
+        else:
+            await self._record_series(feed_of(venue, spec), entities)
+
+    async def _record_series(self, feed: Feed, entities: Sequence[dict[str, Any]]) -> None:
+        table = TableThread(self.store, feed.venue.name, feed.spec)
         try:
             backfill = Backfill(
-                venue,
-                spec,
+                feed,
                 table,
                 concurrency=self.settings.concurrency,
+                archives=self.settings.archives,
                 force=self.selection.force,
                 stop_at_failure=self.selection.stop_at_failure,
                 pause_seconds=self.selection.pause_seconds,
                 progress=self.progress,
             )
-            jobs = await self._jobs(venue, spec, entities)
+            jobs = await self._jobs(feed, entities)
             await backfill.run(jobs)
         finally:
             table.close()
 
-    async def _entities(self, venue: Venue, spec: TableSpec) -> list[dict[str, Any]]:
+    def _kinds(self, venue: Venue, spec: TableSpec) -> list[str]:
+        """The entity types of a table that the selection names; a code that does not tell is a pair's.
+
+        Raises:
+            NotSupported: The venue has no such rows for one of them.
+        """
+        selection = self.selection
+        default = selection.entity_type or spec.entity_type
+        named = {split_entity_id(text)[0] for text in selection.entity_ids or ()}
+        named |= {parse_notation(text).entity_type or default for text in selection.codes or ()}
+        if selection.entity_type:
+            named = {selection.entity_type}
+        kinds = [kind for kind in spec.entity_types if kind in named or not named]
+        kinds = [kind for kind in kinds if serves(type(venue), spec, kind) or kind in named]
+        for kind in kinds:
+            if not serves(type(venue), spec, kind):
+                raise NotSupported(
+                    f"{venue.exchange} serves no {spec.feed} of {kind}",
+                    suggestions=("see `zvt-crypto providers` for what each serves",),
+                )
+        return kinds
+
+    async def _entities(self, venue: Venue, spec: TableSpec, kind: str) -> list[dict[str, Any]]:
         """The markets meant; the exchange's list is recorded first where it does not hold them all."""
-        selection, instruments = self.selection, entity_spec(spec.entity_type)
+        selection, instruments = self.selection, entity_spec(kind)
+        codes, entity_ids = selection.codes, selection.entity_ids
+        if len(spec.entity_types) > 1:
+            codes = _of_kind(codes, kind, selection.entity_type or spec.entity_type)
+            entity_ids = tuple(text for text in entity_ids or () if text.startswith(f"{kind}_")) or None
 
         def select() -> tuple[list[dict[str, Any]], list[Any]]:
             return select_entities(
                 self.store,
                 venue.name,
                 instruments,
-                codes=selection.codes,
-                entity_ids=selection.entity_ids,
-                exchanges=selection.exchanges,
+                codes=codes,
+                entity_ids=entity_ids,
+                exchanges=(venue.exchange,),
             )
 
         found, errors = select()
@@ -151,41 +205,49 @@ class Run:
             self.report.outcomes.append(Outcome(spec.name, name, errors=[error]))
         return found
 
-    async def _jobs(self, venue: Venue, spec: TableSpec, entities: Sequence[dict[str, Any]]) -> list[Job]:
-        assert spec.level is not None
-        step = level_ms(spec.level)
+    async def _jobs(self, feed: Feed, entities: Sequence[dict[str, Any]]) -> list[Job]:
         jobs = []
         for row in entities:
-            outcome = Outcome(spec.name, row["entity_id"])
+            outcome = Outcome(feed.spec.name, row["entity_id"])
             self.report.outcomes.append(outcome)
             try:
-                listed = await self._listed_at(venue, spec, row)
-                now = await venue.client.now(spec.entity_type)
+                jobs.append(await self._job(feed, row, outcome))
             except (RetriableError, SkippableError) as error:
                 outcome.errors.append(error)
-                continue
-            start = max(listed, self.selection.start or 0)
-            end = min(finished_end(now, step), self.selection.end or now)
-            jobs.append(
-                Job(
-                    instrument=venue.instrument(row),
-                    entity=Entity(row["entity_id"], row["code"], row["name"]),
-                    start=ceil_ms(start, step),
-                    end=ceil_ms(end, step),
-                    outcome=outcome,
-                )
-            )
         return jobs
 
-    async def _listed_at(self, venue: Venue, spec: TableSpec, row: dict[str, Any]) -> int:
+    async def _job(self, feed: Feed, row: dict[str, Any], outcome: Outcome) -> Job:
+        venue = feed.venue
+        listed = await self._listed_at(venue, row)
+        now = await venue.client.now(row["entity_type"])
+        ends = [feed.final_end(now), self.selection.end or now]
+        if row["end_date"] is not None:
+            # A delisted market has nothing after its last minute.
+            ends.append(ceil_ms(int(row["end_date"].timestamp() * 1000), feed.step))
+        return Job(
+            instrument=venue.instrument(row),
+            entity=Entity(row["entity_id"], row["code"], row["name"]),
+            start=ceil_ms(max(listed, self.selection.start or 0), feed.step),
+            end=ceil_ms(min(ends), feed.step),
+            now=now,
+            outcome=outcome,
+        )
+
+    async def _listed_at(self, venue: Venue, row: dict[str, Any]) -> int:
         """When the market began, from its row or found by asking for its first candle, and then kept."""
         if row["list_date"] is not None:
             return int(row["list_date"].timestamp() * 1000)
         listed = await venue.find_listing(venue.instrument(row))
         if listed is None:
             return self.selection.start or 0
-        keep_list_date(self.store, venue.name, entity_spec(spec.entity_type), row, listed)
+        keep_list_date(self.store, venue.name, entity_spec(row["entity_type"]), row, listed)
         return listed
+
+
+def _of_kind(codes: tuple[str, ...] | None, kind: str, default: str) -> tuple[str, ...] | None:
+    """The codes that mean markets of a kind."""
+    chosen = (text for text in codes or () if (parse_notation(text).entity_type or default) == kind)
+    return tuple(chosen) or None
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:

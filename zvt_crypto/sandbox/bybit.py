@@ -3,7 +3,7 @@
 Follows https://bybit-exchange.github.io/docs/v5/market/kline and the pages beside it. What Bybit does not
 document is simulated thus: a limit above the largest counts as the largest, and ``start`` without ``end``
 answers the first candles from there on. Dollar amounts of inverse contracts are whole numbers at Bybit; here
-they have decimals, because the simulated market trades coins. Not there: the intervals ``M`` (answered as a
+they have decimals, because the simulated market trades coins. Not there: the interval ``M`` (answered as a
 wrong parameter), dated futures and options (no rows), orders and accounts.
 """
 
@@ -33,9 +33,10 @@ INTERVALS: Final[dict[str, tuple[int, int]]] = {
 _FOREVER: Final = 2**53
 _CONTRACTS: Final = ("linear", "inverse")
 _CATEGORIES: Final = ("spot", *_CONTRACTS, "option")
+_SPOT_QUOTES: Final = ("USDT", "USDC", "BTC", "EUR")
+_STABLE: Final = ("USDT", "USDC")
 _DEPTHS: Final = {"spot": 200, "linear": 500, "inverse": 500}
-#: Spot trades are numbered, those of contracts have a UUID.
-_FIRST_SPOT_TRADE: Final = 2_100_000_000_000_000_000
+#: Trades of contracts have a UUID, those of spot a number.
 _UUID: Final = "a905d5c3-1ed0-4f37-83e4-"
 
 
@@ -59,8 +60,10 @@ class Bybit(Venue):
         return "symbol"
 
     def lists(self, instrument: Instrument) -> bool:
-        """See ``Venue``."""
-        return True
+        """See ``Venue``: no dollars but as the quote of inverse contracts."""
+        if instrument.settle is None:
+            return instrument.quote in _SPOT_QUOTES
+        return instrument.inverse or instrument.settle in _STABLE
 
     def native(self, instrument: Instrument) -> str:
         """See ``Venue``; contracts that are settled in USDC have a name of their own."""
@@ -157,8 +160,8 @@ class Bybit(Venue):
         # As far back as so many payments can lie.
         longest = max(instrument.funding_hours, *(instrument.funding_change or (0, 0))[1:]) * HOUR_MS
         start = max(self._number(call.query, "startTime", 0), end - (limit + 1) * longest)
-        events = call.damaged(self.market.fundings(instrument.symbol, start, end, call.now))
-        newest = events.take(slice(max(len(events) - limit, 0), None))
+        events = self.market.fundings(instrument.symbol, start, end, call.now)
+        newest = call.damaged(events.take(slice(max(len(events) - limit, 0), None)))
         return _listed(category, funding_rows(newest, self.native(instrument)), call)
 
     def _book(self, call: Call) -> Answer:
@@ -228,10 +231,9 @@ def candle_rows(rows: Candles, instrument: Instrument) -> bytes:
 def trade_rows(rows: Trades, instrument: Instrument, name: str) -> bytes:
     """Trades as Bybit writes them, the newest first."""
     newest_first = rows.take(np.arange(len(rows))[::-1])
-    if instrument.settle is None:
-        ids = decimal_text(_FIRST_SPOT_TRADE + newest_first.id)
-    else:
-        ids = pc.binary_join_element_wise(_UUID, pc.utf8_lpad(decimal_text(newest_first.id), 12, "0"), "")
+    ids = decimal_text(newest_first.id)
+    if instrument.settle is not None:
+        ids = pc.binary_join_element_wise(_UUID, pc.utf8_lpad(ids, 12, "0"), "")
     size = _amounts(newest_first.price, newest_first.volume, instrument)
     return json_rows(
         '{"execId":"',

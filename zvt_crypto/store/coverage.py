@@ -15,6 +15,7 @@ from zvt_crypto.store.sqlite import Connection
 ANSWERED: Final = "answered"
 EMPTY: Final = "empty"
 REST: Final = "rest"
+ARCHIVE: Final = "archive"
 
 Span = tuple[int, int]
 

@@ -19,7 +19,10 @@ _REACH = {None: "none", "recent": "newest only", "history": "to the listing"}
 @click.command(cls=Verb)
 @click.pass_obj
 def command(state: State, /) -> None:
-    """List the exchanges that can be recorded, and what they serve."""
+    """List the exchanges that can be recorded, and what they serve.
+
+    The provider ccxt serves any other exchange of ccxt's, and then what that one has.
+    """
     from zvt_crypto.exchanges.base import venues
 
     found = [_as_dict(name, venue) for name, venue in sorted(venues().items())]
@@ -31,6 +34,9 @@ def command(state: State, /) -> None:
     shown = Table("provider", "markets", "levels", "candles", "trades", "funding", box=None, pad_edge=False)
     for row in found:
         for entity_type in row["entity_types"]:
+            if row["serves_many"]:
+                shown.add_row(row["provider"], entity_type, " ".join(row["levels"]), *["by exchange"] * 3)
+                continue
             reach = row["candle_reach"].get(entity_type)
             shown.add_row(
                 row["provider"],
@@ -47,6 +53,7 @@ def _as_dict(name: str, venue: type[Venue]) -> dict[str, Any]:
     capabilities = venue.capabilities
     return {
         "provider": name,
+        "serves_many": venue.serves_many,
         "entity_types": list(capabilities.entity_types),
         "levels": list(capabilities.levels),
         "candle_page": dict(capabilities.candle_page),

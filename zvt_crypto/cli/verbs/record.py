@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 @click.option(
     "--levels", multiple=True, metavar="LEVEL,...", help="Candle levels, such as 1m,1h.  [default: 1m]"
 )
+@click.option("--trades", is_flag=True, help="Trades; candles then only where --levels are given.")
+@click.option("--funding", is_flag=True, help="Funding events of perpetuals, likewise.")
+@click.option("--orderbooks", is_flag=True, help="A snapshot of each order book as it is now, likewise.")
+@click.option("--depth", type=click.IntRange(min=1), help="Levels of order books.  [default: about 100]")
+@click.option("--exchange", "exchanges", multiple=True, help="Exchange of provider ccxt, such as bitget.")
 @click.option("--days", type=click.IntRange(min=1), help="So many days up to now.  [default: 30]")
 @opt.start
 @opt.end
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
 @opt.network
 @click.pass_obj
 def command(state: State, /, **options: Any) -> int:
-    """Record candles or instruments of an exchange.
+    """Record candles, trades, funding events, order books or instruments of an exchange.
 
     Only what is missing is fetched: the same command again continues where the last one ended.
     """
