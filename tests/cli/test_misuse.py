@@ -13,7 +13,7 @@ CASES = {
     "unknown verb": (("recrod",), "did you mean record"),
     "unknown option": (("record", "--colour"), "--colour"),
     "no provider": (("record", "--codes", "btcusdt"), "--provider"),
-    "unknown provider": (("record", "--provider", "binanse", "--codes", "btcusdt"), "did you mean binance?"),
+    "unknown provider": (("record", "--provider", "binanse", "--codes", "btcusdt"), "did you mean binance"),
     "no markets": (RECORD, "--all"),
     "markets and all": ((*ONE, "--all"), "exclude each other"),
     "empty code": ((*RECORD, "--codes", "BTC/"), "BTC/USDT"),
@@ -64,7 +64,7 @@ def test_as_json(inside, name):
 
 def test_the_process_ends_like_that(cli):
     done = cli(*CASES["unknown provider"][0], code=2)
-    assert done.stderr.startswith("error: unknown provider 'binanse'. did you mean binance?")
+    assert done.stderr.startswith("error: unknown provider 'binanse'. did you mean binance")
 
 
 def test_what_nobody_foresaw_is_one_line_and_a_traceback_when_wanted(cli):

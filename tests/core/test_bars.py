@@ -1,5 +1,4 @@
 from fractions import Fraction
-from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa

@@ -133,7 +133,7 @@ def test_only_newest_trades_are_told_as_such(recorder, market):
     assert "newest 100 trades" in outcome.errors[0].one_line() and report.exit_code == 3
     covered = spans_of(recorder, "CryptoTrade", "cryptopair_kucoin_btcusdt", "kucoin")
     assert len(covered) == 1
-    wanted = wanted_trades(market, "BTC/USDT", covered[0][0], NOW + 1)
+    wanted = wanted_trades(market, "BTC/USDT", covered[0][0], min(covered[0][1], NOW + 1))
     found = recorder.rows("CryptoTrade", "cryptopair_kucoin_btcusdt", "kucoin")
     inside = [ts for ts in found["ts"].to_pylist() if ts >= covered[0][0]]
     assert inside == wanted.ts.tolist()
