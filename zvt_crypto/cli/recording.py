@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from zvt_crypto.cli.forecasting import show_forecast
 from zvt_crypto.cli.options import listed, market_of, range_of, timerange_of
 from zvt_crypto.cli.progress import watch
 from zvt_crypto.cli.runreport import exit_code, show, tell_interrupted
@@ -46,11 +47,14 @@ class Wanted:
     timerange: str | None = None
     entities: bool = False
     force: bool = False
+    dry_run: bool = False
 
 
 def record(state: State, settings: Settings, wanted: Wanted) -> int:
     """Record what is wanted, show what became of it, and answer the exit code."""
     chosen = selections(wanted, _now_ms())
+    if wanted.dry_run:
+        return show_forecast(state, settings, chosen)
     report = Report()
     fatal: ZvtCryptoError | None = None
     interrupted = False

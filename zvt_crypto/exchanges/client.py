@@ -7,9 +7,9 @@ import importlib
 import importlib.util
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 
@@ -20,11 +20,13 @@ from zvt_crypto.exchanges.budget import PATIENCE_SECONDS, Pause
 from zvt_crypto.exchanges.connection import Connection
 from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.throttle import Budget
-from zvt_crypto.exchanges.transport import Transport
+from zvt_crypto.exchanges.transport import PRICING, Priced, Transport
 
 if TYPE_CHECKING:
     from zvt_crypto.exchanges.base import Venue
 
+
+T = TypeVar("T")
 
 #: The package's name, and the provider's that serves what it knows and no venue file does.
 CCXT: Final = "ccxt"
@@ -102,20 +104,22 @@ class Client:
         entity_type: str,
         method: str,
         *args: Any,
+        read: Callable[[Any], T],
         params: Mapping[str, Any] | None = None,
         subject: str | None = None,
-    ) -> Any:
-        """What one of ccxt's unified methods makes of the answer to its request.
+    ) -> T:
+        """What a unified method of ccxt's makes of the answer to its request, read by ``read``.
 
         Args:
             entity_type: Which ccxt class to use.
             method: Name of the method, such as ``fetch_ohlcv``.
             args: Its arguments in order.
+            read: Is given what it returns. It may raise one of our errors; a retriable one is tried again.
             params: Its last argument: parameters of the exchange's own.
             subject: As in ``call``, which it also raises as.
         """
         connection = self._connection(entity_type)
-        return await connection.unified(method, args, dict(params or {}), subject)
+        return await connection.unified(method, args, dict(params or {}), read, subject)
 
     async def markets(self, entity_type: str) -> list[dict[str, Any]]:
         """Market structures of ccxt for all markets of an entity type, active or not; loaded once.
@@ -132,6 +136,20 @@ class Client:
     async def clock_offset(self, entity_type: str) -> int:
         """How many milliseconds the exchange's clock is ahead of this machine's."""
         return await self._connection(entity_type).offset_ms()
+
+    async def price(self, asked: Awaitable[Any]) -> float:
+        """Seconds of the venue's budget that the first request of a call takes; the request is not made.
+
+        0 with ``settings.rate_limit`` off. Markets and clock must be known already.
+        """
+        token = PRICING.set(True)
+        try:
+            await asked
+        except Priced as priced:
+            return priced.seconds
+        finally:
+            PRICING.reset(token)
+        return 0.0
 
     def _connection(self, entity_type: str) -> Connection:
         ccxt_id = self.venue.ccxt_ids.get(entity_type)

@@ -45,6 +45,18 @@ CALL: Final[ContextVar[Call | None]] = ContextVar("call", default=None)
 _COST: Final[ContextVar[float]] = ContextVar("cost", default=0.0)
 
 
+#: Set where a request is only to be priced: none goes out.
+PRICING: Final[ContextVar[bool]] = ContextVar("pricing", default=False)
+
+
+class Priced(Exception):
+    """What a request that was not made would have taken of the venue's budget, in seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"{seconds} s")
+        self.seconds = seconds
+
+
 class Transport(CcxtExchange):
     """Mixed in before a ccxt async class; overrides only hooks that ccxt has for this purpose.
 
@@ -73,6 +85,8 @@ class Transport(CcxtExchange):
 
     async def fetch(self, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
         """Make one HTTP request, once a slot is free, no pause holds it back and the budget allows it."""
+        if PRICING.get():
+            raise Priced(_COST.get() / 1000)
         async with self.slots:
             await self._may_go()
             call = CALL.get()
@@ -120,6 +134,14 @@ class Transport(CcxtExchange):
         """Keep the markets as listed: ccxt's index keeps only one of those that share a symbol."""
         self.listed = tuple(markets.values() if isinstance(markets, dict) else markets)
         return super().set_markets(markets, currencies)
+
+    def filter_by_since_limit(self, array: Any, *_: Any, **__: Any) -> Any:
+        """Keep every row: ccxt drops what it cannot read, and an answer of another form would look empty."""
+        return self.to_array(array)
+
+    def filter_by_symbol_since_limit(self, array: Any, symbol: str | None = None, *_: Any, **__: Any) -> Any:
+        """Keep every row of the symbol."""
+        return super().filter_by_symbol_since_limit(array, symbol)
 
     def get_exceptions_by_url(self, url: str, kind: str) -> Any:
         """Binance tells its error tables apart by the host, so it must see the original one."""

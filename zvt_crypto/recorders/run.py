@@ -27,6 +27,7 @@ from zvt_crypto.recorders.entities import (
     select_entities,
 )
 from zvt_crypto.recorders.feeds import Feed, feed_of, serves
+from zvt_crypto.recorders.forecast import Forecast, forecast
 from zvt_crypto.recorders.report import Outcome, Progress, Report, Silent
 from zvt_crypto.store.engine import Store
 from zvt_crypto.store.writer import Entity
@@ -105,6 +106,35 @@ class Run:
             self.report.seconds = time.monotonic() - began
         return self.report
 
+    def forecast(self) -> list[Forecast]:
+        """What recording would fetch; nothing is stored but the exchange's list of markets.
+
+        Trades are counted by samples, which takes some requests. Order books are one request each.
+
+        Raises:
+            ZvtCryptoError: The exchange cannot be asked.
+        """
+        made: list[Forecast] = []
+        run_coroutine(self._forecast(made))
+        return made
+
+    async def _forecast(self, made: list[Forecast]) -> None:
+        for exchange in self._exchanges():
+            async with open_venue(self.selection.provider, self.settings, exchange) as venue:
+                for spec in self.selection.tables:
+                    if spec.layout == "series" and spec.feed != "orderbooks":
+                        feed = feed_of(venue, spec)
+                        for job in await self._jobs(feed, await self._markets(venue, spec)):
+                            made.append(
+                                await forecast(
+                                    self.store, feed, job, self.settings, force=self.selection.force
+                                )
+                            )
+
+    async def _markets(self, venue: Venue, spec: TableSpec) -> list[dict[str, Any]]:
+        """The rows of the entity tables that the selection means for a table."""
+        return [row for kind in self._kinds(venue, spec) for row in await self._entities(venue, spec, kind)]
+
     async def _record(self) -> None:
         for exchange in self._exchanges():
             async with open_venue(self.selection.provider, self.settings, exchange) as venue:
@@ -123,9 +153,7 @@ class Run:
         if spec.layout == "entities":
             self.report.outcomes.append(await record_entities(self.store, venue, spec))
             return
-        entities = [
-            row for kind in self._kinds(venue, spec) for row in await self._entities(venue, spec, kind)
-        ]
+        entities = await self._markets(venue, spec)
         if spec.feed == "orderbooks":
             outcomes = [Outcome(spec.name, row["entity_id"]) for row in entities]
             self.report.outcomes += outcomes

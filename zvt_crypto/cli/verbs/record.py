@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @opt.end
 @click.option("--timerange", metavar="FROM-TO", help="As freqtrade has it: 20240101-20240201, end exclusive.")
 @click.option("--entities", is_flag=True, help="Only the exchange's instruments, no candles.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be fetched, and what it takes.")
 @click.option("--force", is_flag=True, help="Fetch again what is recorded already.")
 @opt.data_path
 @opt.network

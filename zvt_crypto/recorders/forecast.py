@@ -1,0 +1,175 @@
+"""What a recording would take: ranges, requests, rows, bytes and minutes, without recording."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from zvt_crypto.core.config import Settings
+from zvt_crypto.core.errors import RetriableError, SkippableError, ZvtCryptoError
+from zvt_crypto.core.levels import HOUR_MS, MINUTE_MS, ceil_ms
+from zvt_crypto.exchanges.paging import Part
+from zvt_crypto.recorders.backfill import Job
+from zvt_crypto.recorders.feeds import Feed, Span
+from zvt_crypto.recorders.planning import Window, plan_windows
+from zvt_crypto.store import coverage
+from zvt_crypto.store.engine import Store, disk_bytes
+
+#: Pages of trades that are fetched to learn how many there are.
+_SAMPLES: Final = 24
+_SAMPLE_MS: Final = 5 * MINUTE_MS
+#: Bytes of a row where the table has too few rows to tell.
+_USUAL_BYTES: Final = {"candles": 55.0, "trades": 45.0, "funding": 60.0}
+_ROWS_THAT_TELL: Final = 10_000
+_USUAL_FUNDING_HOURS: Final = 8.0
+
+
+@dataclass(slots=True)
+class Forecast:
+    """What one symbol of one table would take.
+
+    Attributes:
+        table: Name of the table.
+        entity_id: The entity.
+        ranges: What is missing and can be had, half-open spans in epoch ms.
+        files: Files of the venue's archive among it.
+        requests: HTTP requests for rows, those for files included.
+        rows: Rows.
+        bytes: Growth of the database.
+        seconds: Time that the requests take under the venue's budget, one process alone.
+        samples: Requests that this forecast took.
+        error: What cannot be had although it was asked for, or why there is no forecast.
+    """
+
+    table: str
+    entity_id: str
+    ranges: list[Span] = field(default_factory=list)
+    files: int = 0
+    requests: int = 0
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    samples: int = 0
+    error: ZvtCryptoError | None = None
+
+
+async def forecast(store: Store, feed: Feed, job: Job, settings: Settings, *, force: bool) -> Forecast:
+    """What a job would take; what goes wrong is in the answer's ``error``.
+
+    Raises:
+        FatalError: The exchange cannot be asked at all.
+    """
+    made = Forecast(feed.spec.name, job.entity.entity_id)
+    wanted = [(job.start, job.end)] if job.start < job.end else []
+    missing = wanted if force else _missing(store, feed, job)
+    archives = settings.archives
+    windows = plan_windows(
+        feed, job.instrument, missing, job.now, parallel=settings.concurrency, archives=archives
+    )
+    made.ranges = [span for span in missing if any(_overlap(span, window) for window in windows)]
+    earliest = feed.earliest(job.instrument, job.now)
+    if missing and missing[0][0] < ceil_ms(earliest, feed.step):
+        made.error = feed.shortfall(job.instrument, [(missing[0][0], min(earliest, missing[-1][1]))])
+    try:
+        await _count(made, feed, job, windows)
+    except (RetriableError, SkippableError) as error:
+        made.error = error
+    made.bytes = round(made.rows * _bytes_per_row(store, feed))
+    return made
+
+
+async def _count(made: Forecast, feed: Feed, job: Job, windows: Sequence[Window]) -> None:
+    files = [window.file for window in windows if window.file is not None]
+    rest = [(window.start, window.end) for window in windows if window.file is None]
+    rate = await _rows_per_ms(made, feed, job, windows)
+    made.files = len(files)
+    rows, requests = (
+        zip(*(_of_window(feed, job, rate, span) for span in rest), strict=True) if rest else ((), ())
+    )
+    made.rows = sum(rows) + round(rate * sum(file.end - file.start for file in files))
+    made.requests = sum(requests) + sum(file.requests for file in files)
+    if rest:
+        first = _first(feed.fetch(job.instrument, *rest[0]))
+        made.seconds = sum(requests) * await feed.venue.client.price(first)
+
+
+def _of_window(feed: Feed, job: Job, rate: float, span: Span) -> tuple[int, int]:
+    """Rows and requests of a window that the exchange is asked for."""
+    kind, capabilities = job.instrument.entity_type, feed.venue.capabilities
+    rows = round(rate * (span[1] - span[0]))
+    if feed.spec.feed == "candles":
+        return rows, 1
+    if feed.spec.feed == "funding":
+        return rows, max(1, -(-rows // capabilities.funding_page))
+    page = capabilities.trade_page[kind]
+    if capabilities.trades[kind] == "recent":
+        return page, 1
+    # The last page of a window is filled in part.
+    return rows, rows // page + 1
+
+
+async def _rows_per_ms(made: Forecast, feed: Feed, job: Job, windows: Sequence[Window]) -> float:
+    if feed.spec.feed == "candles":
+        return 1 / feed.step
+    if feed.spec.feed == "funding":
+        return 1 / ((job.instrument.funding_interval_hours or _USUAL_FUNDING_HOURS) * HOUR_MS)
+    if not windows or feed.venue.capabilities.trades[job.instrument.entity_type] == "recent":
+        return 0.0
+    return await _sampled_rate(made, feed, job, windows)
+
+
+async def _sampled_rate(made: Forecast, feed: Feed, job: Job, windows: Sequence[Window]) -> float:
+    """Trades per ms, by pages that begin at times spread evenly over what is missing."""
+    total = sum(window.end - window.start for window in windows)
+    samples = min(_SAMPLES, max(1, total // _SAMPLE_MS))
+    begins = [_at(windows, total * (2 * i + 1) // (2 * samples)) for i in range(samples)]
+    pages = await asyncio.gather(*(_first(feed.fetch(job.instrument, *span)) for span in begins))
+    made.samples = sum(page.requests for page in pages)
+    # Pages begin at even distances of time, so the mean is that of their rates: all rows over all their time
+    # would give quiet times, in which a page lasts longer, too much weight.
+    rates = [page.rows.num_rows / (page.stop - page.start) for page in pages if page.start < page.stop]
+    return sum(rates) / len(rates) if rates else 0.0
+
+
+def _at(windows: Sequence[Window], offset: int) -> Span:
+    """Some minutes at the time so far into all windows; venues answer with their first page or their last."""
+    for window in windows:
+        if offset < window.end - window.start:
+            return window.start + offset, min(window.start + offset + _SAMPLE_MS, window.end)
+        offset -= window.end - window.start
+    return windows[-1].start, windows[-1].end
+
+
+async def _first(parts: AsyncIterator[Part]) -> Part:
+    async for part in parts:
+        return part
+    raise AssertionError("a feed has at least one part")
+
+
+def _missing(store: Store, feed: Feed, job: Job) -> list[Span]:
+    """What is not recorded, without making the table."""
+    if job.start >= job.end:
+        return []
+    if not store.exists(feed.venue.name, feed.spec):
+        return [(job.start, job.end)]
+    with store.connect(feed.venue.name, feed.spec) as connection:
+        key: Any = connection.value("SELECT key FROM entities WHERE entity_id = ?", (job.entity.entity_id,))
+        if key is None:
+            return [(job.start, job.end)]
+        return coverage.missing(connection, int(key), job.start, job.end, feed.step)
+
+
+def _bytes_per_row(store: Store, feed: Feed) -> float:
+    """Bytes of a row on disk, from the table itself where it has enough of them."""
+    if store.exists(feed.venue.name, feed.spec):
+        with store.connect(feed.venue.name, feed.spec) as connection:
+            rows = int(connection.value("SELECT count(*) FROM rows"))
+        if rows >= _ROWS_THAT_TELL:
+            return disk_bytes(store.path(feed.venue.name, feed.spec)) / rows
+    return _USUAL_BYTES[feed.spec.feed]
+
+
+def _overlap(span: Span, window: Window) -> bool:
+    return window.start < span[1] and span[0] < window.end
