@@ -14,14 +14,14 @@ from zvt_crypto.cli.runreport import exit_code, show, tell_interrupted
 from zvt_crypto.cli.state import EXIT_INTERRUPTED, State
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import InvalidArgument, NotSupported, ZvtCryptoError, unknown_value
-from zvt_crypto.core.levels import DAY_MS, floor_ms, level_ms
+from zvt_crypto.core.levels import DAY_MS, LEVEL_MS, floor_ms, level_ms
 from zvt_crypto.core.symbols import ASSET, PAIR, PERP
 from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.domain import load_tables
 from zvt_crypto.exchanges.base import Venue, venue_class
 from zvt_crypto.recorders.feeds import serves
 from zvt_crypto.recorders.report import Report
-from zvt_crypto.recorders.run import Run, Selection
+from zvt_crypto.recorders.run import DERIVED_FROM, Run, Selection
 
 _DEFAULT_DAYS: Final = 30
 _DEFAULT_LEVELS: Final = ("1m",)
@@ -36,6 +36,7 @@ class Wanted:
     all_markets: bool = False
     perps: bool = False
     levels: tuple[str, ...] = ()
+    derive: tuple[str, ...] = ()
     trades: bool = False
     funding: bool = False
     orderbooks: bool = False
@@ -93,7 +94,8 @@ def selections(wanted: Wanted, now: int) -> list[Selection]:
         served = (*venue.capabilities.entity_types, ASSET)
         return [replace(empty, tables=tuple(spec for spec in specs if spec.entity_type in served))]
     start, end = _range(wanted, now)
-    empty = replace(empty, start=start, end=end, force=wanted.force)
+    derived = _derived(wanted)
+    empty = replace(empty, start=start, end=end, force=wanted.force, derive=derived)
     return [
         replace(
             empty,
@@ -103,6 +105,21 @@ def selections(wanted: Wanted, now: int) -> list[Selection]:
         )
         for entity_type, codes in _markets(wanted).items()
     ]
+
+
+def _derived(wanted: Wanted) -> tuple[str, ...]:
+    """The levels to make, which must be coarser than what they are made of."""
+    levels = listed(wanted.derive)
+    coarser = [level for level in LEVEL_MS if level != DERIVED_FROM]
+    for level in levels:
+        if level not in coarser:
+            raise unknown_value("level to derive", level, coarser)
+    if levels and DERIVED_FROM not in (listed(wanted.levels) or _DEFAULT_LEVELS):
+        raise InvalidArgument(
+            f"--derive makes candles from {DERIVED_FROM} ones, which --levels does not name",
+            suggestions=(f"add {DERIVED_FROM} to --levels",),
+        )
+    return tuple(levels)
 
 
 def _tables(wanted: Wanted, venue: type[Venue], entity_type: str) -> tuple[TableSpec, ...]:

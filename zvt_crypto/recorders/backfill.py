@@ -22,11 +22,11 @@ from zvt_crypto.core.errors import (
     SkippableError,
     ZvtCryptoError,
 )
-from zvt_crypto.core.levels import subtract_spans
+from zvt_crypto.core.levels import merge_spans, subtract_spans
 from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.exchanges.base import Instrument
 from zvt_crypto.exchanges.paging import Part
-from zvt_crypto.recorders.feeds import Feed
+from zvt_crypto.recorders.feeds import Feed, Span
 from zvt_crypto.recorders.planning import Window, plan_windows
 from zvt_crypto.recorders.report import Outcome, Progress
 from zvt_crypto.store import coverage
@@ -56,6 +56,7 @@ class Job:
         end: Time at which to stop, exclusive; never beyond what the exchange has finished.
         now: The exchange's time, epoch ms.
         outcome: What has become of it so far.
+        spans: The only stretches of time from start to end that are wanted; None means all.
     """
 
     instrument: Instrument
@@ -64,10 +65,21 @@ class Job:
     end: int
     now: int
     outcome: Outcome
+    spans: tuple[Span, ...] | None = None
     key: int = -1
     windows: deque[Window] = field(default_factory=deque)
     under_way: int = 0
     started: bool = False
+    used_files: bool = False
+
+    @property
+    def wanted(self) -> list[Span]:
+        """What is to be recorded, sorted."""
+        if self.start >= self.end:
+            return []
+        if self.spans is None:
+            return [(self.start, self.end)]
+        return merge_spans((max(start, self.start), min(end, self.end)) for start, end in self.spans)
 
 
 class TableThread:
@@ -188,7 +200,7 @@ class Backfill:
 
     async def plan(self, job: Job) -> None:
         """Find out what a job has to fetch; nothing is fetched for it."""
-        spans = [(job.start, job.end)] if job.start < job.end else []
+        spans = job.wanted
         job.key = await self.table.call(lambda: self.table.writer.entity_key(job.entity))
         if spans and not self.force:
             spans = await self._missing(job)
@@ -203,11 +215,12 @@ class Backfill:
             )
         )
 
-    async def _missing(self, job: Job) -> list[coverage.Span]:
+    async def _missing(self, job: Job) -> list[Span]:
         find = coverage.missing
-        return await self.table.call(
+        missing = await self.table.call(
             lambda: find(self.table.connection, job.key, job.start, job.end, self.feed.step)
         )
+        return subtract_spans(missing, subtract_spans([(job.start, job.end)], job.wanted))
 
     async def _work(self) -> None:
         while self._queue:
@@ -238,11 +251,21 @@ class Backfill:
     async def _finish(self, job: Job) -> None:
         """Put the ledger in order, and hold against it whether all that was wanted is there."""
         await self.table.call(lambda: coverage.tidy(self.table.connection, job.key))
-        if job.start < job.end and not job.outcome.errors:
+        if job.wanted and not job.outcome.errors:
             missing = await self._missing(job)
             if missing:
                 job.outcome.errors.append(self.feed.shortfall(job.instrument, missing))
         self.progress.finished(job.outcome)
+
+    def _ask_for(self, job: Job, spans: list[coverage.Span]) -> None:
+        """Queue a job again for what is missing, this time without files."""
+        job.used_files = False
+        windows = plan_windows(
+            self.feed, job.instrument, spans, job.now, parallel=self.concurrency, archives=False
+        )
+        if windows:
+            job.windows.extend(windows)
+            self._queue.append(job)
 
     async def _record(self, job: Job, window: Window) -> None:
         """Fetch one window and store each of its pages with its coverage."""
@@ -252,6 +275,7 @@ class Backfill:
             )
             return
         try:
+            job.used_files = True
             parts = self.feed.fetch_file(job.instrument, window.file)
             await self._record_parts(job, parts, coverage.ARCHIVE)
         except ArchiveUnusable as error:
@@ -262,6 +286,7 @@ class Backfill:
                 await self._record(job, Window(start, end))
 
     async def _record_parts(self, job: Job, parts: AsyncIterator[Part], source: str) -> None:
+        bad: list[coverage.Span] = []
         async for part in parts:
             checked = check(self.feed.spec, part.rows)
             if checked.rejected and source == coverage.REST:
@@ -270,12 +295,18 @@ class Backfill:
                 checked = check(self.feed.spec, part.rows)
             job.outcome.requests += part.requests
             step = self.feed.step
-            bad = [(ts, ts + step) for times in checked.rejected.values() for ts in times]
+            # The later parts of a file complete what came before them.
+            bad += [(ts, ts + step) for times in checked.rejected.values() for ts in times]
             answered = subtract_spans([(part.start, part.stop)], bad)
             await self.table.store(Page(job.key, checked.batch, tuple(answered), source=source))
             job.outcome.rows += checked.batch.num_rows
+            if job.spans is not None:
+                job.outcome.answered += answered
             error = checked.error(f"{job.entity.entity_id} {self.feed.what}")
-            if error is not None:
+            if error is not None and source == coverage.ARCHIVE:
+                # They stay missing, so that the exchange is asked for them.
+                job.outcome.notes.append(error.message)
+            elif error is not None:
                 job.outcome.errors.append(error)
 
     async def _once_more(self, job: Job, part: Part) -> Part:

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from zvt_crypto.core.errors import NotSupported, unknown_value
+from zvt_crypto.core.errors import ArchiveUnusable, NotSupported, unknown_value
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, finished_end, iso, spans_to_windows
 from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.exchanges.archive_files import ArchiveFile
@@ -20,6 +20,7 @@ Span = tuple[int, int]
 
 #: Longest time between two funding events of any venue, with some room.
 _LONGEST_FUNDING_MS: Final = DAY_MS + HOUR_MS
+_USUAL_FUNDING_MS: Final = 8 * HOUR_MS
 _YEAR_MS: Final = 366 * DAY_MS
 
 
@@ -118,7 +119,30 @@ class CandleFeed(Feed):
         )
 
     def _is_worth(self, instrument: Instrument, file: ArchiveFile) -> bool:
-        return len(self.windows(instrument, [(file.start, file.end)], 1)) > file.requests
+        return self._pages(instrument, file) > file.requests
+
+    async def fetch_file(self, instrument: Instrument, file: ArchiveFile) -> AsyncIterator[Part]:
+        """See ``Feed``; one part with rows, and one for each further run of candles without a hole.
+
+        So what the file lacks stays missing, and the exchange is asked for it.
+
+        Raises:
+            ArchiveUnusable: There are more holes than the file saves requests.
+        """
+        parts = [part async for part in super().fetch_file(instrument, file)]
+        rows = pa.concat_tables(part.rows for part in parts)
+        ts = rows["ts"].to_numpy()
+        ts = np.unique(ts[ts % self.step == 0])
+        ends = np.append(np.flatnonzero(np.diff(ts) > self.step), len(ts) - 1)
+        if len(ends) > self._pages(instrument, file):
+            raise ArchiveUnusable(f"{file.name} has {len(ends) - 1} holes")
+        requests = sum(part.requests for part in parts)
+        for first, last in zip(np.append(0, ends[:-1] + 1), ends, strict=True):
+            yield Part(rows, int(ts[first]), int(ts[last]) + self.step, requests)
+            rows, requests = rows.slice(0, 0), 0
+
+    def _pages(self, instrument: Instrument, file: ArchiveFile) -> int:
+        return len(self.windows(instrument, [(file.start, file.end)], 1))
 
     async def fetch(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
         """See ``Feed``; one part, in which what is missing was asked for twice."""
@@ -174,6 +198,11 @@ class FundingFeed(Feed):
     def windows(self, instrument: Instrument, spans: Iterable[Span], parallel: int) -> list[Span]:
         """See ``Feed``."""
         return spans_to_windows(spans, _YEAR_MS)
+
+    def _is_worth(self, instrument: Instrument, file: ArchiveFile) -> bool:
+        """Where a page holds fewer events than the file at the usual eight hours."""
+        events = (file.end - file.start) // _USUAL_FUNDING_MS
+        return events > file.requests * self.venue.capabilities.funding_page
 
     async def fetch(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
         """See ``Feed``; one part, since an event's interval follows from the event before."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import RetriableError, SkippableError, ZvtCryptoError
@@ -18,8 +21,8 @@ from zvt_crypto.store import coverage
 from zvt_crypto.store.engine import Store, disk_bytes
 
 #: Pages of trades that are fetched to learn how many there are.
-_SAMPLES: Final = 24
-_SAMPLE_MS: Final = 5 * MINUTE_MS
+_SAMPLES: Final = 48
+_SAMPLE_MS: Final = 2 * MINUTE_MS
 #: Bytes of a row where the table has too few rows to tell.
 _USUAL_BYTES: Final = {"candles": 55.0, "trades": 45.0, "funding": 60.0}
 _ROWS_THAT_TELL: Final = 10_000
@@ -80,57 +83,74 @@ async def forecast(store: Store, feed: Feed, job: Job, settings: Settings, *, fo
     return made
 
 
+class _Rate(NamedTuple):
+    """What a millisecond of a feed holds, and the requests that it takes."""
+
+    rows: float
+    requests: float
+
+
 async def _count(made: Forecast, feed: Feed, job: Job, windows: Sequence[Window]) -> None:
     files = [window.file for window in windows if window.file is not None]
     rest = [(window.start, window.end) for window in windows if window.file is None]
-    rate = await _rows_per_ms(made, feed, job, windows)
+    rate = await _rate(made, feed, job, windows)
+    counted = [_of_window(feed, job, rate, span) for span in rest]
     made.files = len(files)
-    rows, requests = (
-        zip(*(_of_window(feed, job, rate, span) for span in rest), strict=True) if rest else ((), ())
-    )
-    made.rows = sum(rows) + round(rate * sum(file.end - file.start for file in files))
-    made.requests = sum(requests) + sum(file.requests for file in files)
+    made.rows = sum(rows for rows, _ in counted)
+    made.rows += round(rate.rows * sum(file.end - file.start for file in files))
+    asked = sum(requests for _, requests in counted)
+    made.requests = asked + sum(file.requests for file in files)
     if rest:
         first = _first(feed.fetch(job.instrument, *rest[0]))
-        made.seconds = sum(requests) * await feed.venue.client.price(first)
+        made.seconds = asked * await feed.venue.client.price(first)
 
 
-def _of_window(feed: Feed, job: Job, rate: float, span: Span) -> tuple[int, int]:
+def _of_window(feed: Feed, job: Job, rate: _Rate, span: Span) -> tuple[int, int]:
     """Rows and requests of a window that the exchange is asked for."""
-    kind, capabilities = job.instrument.entity_type, feed.venue.capabilities
-    rows = round(rate * (span[1] - span[0]))
+    length = span[1] - span[0]
+    rows, requests = round(rate.rows * length), rate.requests * length
     if feed.spec.feed == "candles":
         return rows, 1
     if feed.spec.feed == "funding":
-        return rows, max(1, -(-rows // capabilities.funding_page))
-    page = capabilities.trade_page[kind]
-    if capabilities.trades[kind] == "recent":
-        return page, 1
+        return rows, max(1, math.ceil(requests))
+    if feed.venue.capabilities.trades[job.instrument.entity_type] == "recent":
+        return feed.venue.capabilities.trade_page[job.instrument.entity_type], 1
     # The last page of a window is filled in part.
-    return rows, rows // page + 1
+    return rows, int(requests) + 1
 
 
-async def _rows_per_ms(made: Forecast, feed: Feed, job: Job, windows: Sequence[Window]) -> float:
+async def _rate(made: Forecast, feed: Feed, job: Job, windows: Sequence[Window]) -> _Rate:
+    kind, capabilities = job.instrument.entity_type, feed.venue.capabilities
     if feed.spec.feed == "candles":
-        return 1 / feed.step
+        return _Rate(1 / feed.step, 0.0)
     if feed.spec.feed == "funding":
-        return 1 / ((job.instrument.funding_interval_hours or _USUAL_FUNDING_HOURS) * HOUR_MS)
-    if not windows or feed.venue.capabilities.trades[job.instrument.entity_type] == "recent":
-        return 0.0
+        events = 1 / ((job.instrument.funding_interval_hours or _USUAL_FUNDING_HOURS) * HOUR_MS)
+        return _Rate(events, events / capabilities.funding_page)
+    if not windows or capabilities.trades[kind] == "recent":
+        return _Rate(0.0, 0.0)
     return await _sampled_rate(made, feed, job, windows)
 
 
-async def _sampled_rate(made: Forecast, feed: Feed, job: Job, windows: Sequence[Window]) -> float:
-    """Trades per ms, by pages that begin at times spread evenly over what is missing."""
+async def _sampled_rate(made: Forecast, feed: Feed, job: Job, windows: Sequence[Window]) -> _Rate:
+    """The rates of pages that begin at times spread evenly over what is missing.
+
+    Their mean counts: all rows over all time of the pages would give quiet times, in which a page lasts
+    longer, too much weight.
+    """
     total = sum(window.end - window.start for window in windows)
     samples = min(_SAMPLES, max(1, total // _SAMPLE_MS))
-    begins = [_at(windows, total * (2 * i + 1) // (2 * samples)) for i in range(samples)]
-    pages = await asyncio.gather(*(_first(feed.fetch(job.instrument, *span)) for span in begins))
+    spans = [_at(windows, total * (2 * i + 1) // (2 * samples)) for i in range(samples)]
+    pages = await asyncio.gather(*(_first(feed.fetch(job.instrument, *span)) for span in spans))
     made.samples = sum(page.requests for page in pages)
-    # Pages begin at even distances of time, so the mean is that of their rates: all rows over all their time
-    # would give quiet times, in which a page lasts longer, too much weight.
-    rates = [page.rows.num_rows / (page.stop - page.start) for page in pages if page.start < page.stop]
-    return sum(rates) / len(rates) if rates else 0.0
+    page_size = feed.venue.capabilities.trade_page[job.instrument.entity_type]
+    rates = []
+    for page, (start, end) in zip(pages, spans, strict=True):
+        length = page.stop - page.start
+        if length:
+            is_whole = length == end - start
+            rows = page.rows.num_rows / length
+            rates.append((rows, rows / page_size if is_whole else 1 / length))
+    return _Rate(*np.mean(rates, axis=0).tolist()) if rates else _Rate(0.0, 0.0)
 
 
 def _at(windows: Sequence[Window], offset: int) -> Span:

@@ -8,9 +8,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import FatalError, InvalidArgument, NotSupported, RetriableError, SkippableError
@@ -20,13 +20,14 @@ from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.exchanges.base import Venue, open_venue, venues
 from zvt_crypto.recorders.backfill import Backfill, Job, TableThread
 from zvt_crypto.recorders.books import record_books
+from zvt_crypto.recorders.deriving import derive
 from zvt_crypto.recorders.entities import (
     entity_spec,
     keep_list_date,
     record_entities,
     select_entities,
 )
-from zvt_crypto.recorders.feeds import Feed, feed_of, serves
+from zvt_crypto.recorders.feeds import CandleFeed, Feed, Span, feed_of, serves
 from zvt_crypto.recorders.forecast import Forecast, forecast
 from zvt_crypto.recorders.report import Outcome, Progress, Report, Silent
 from zvt_crypto.store.engine import Store
@@ -35,6 +36,9 @@ from zvt_crypto.store.writer import Entity
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: Level of the candles from which others are made.
+DERIVED_FROM: Final = "1m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,9 @@ class Selection:
         force: Fetch again what is recorded already.
         stop_at_failure: Fetch nothing more after the first symbol that fails.
         pause_seconds: Pause between two windows of a worker.
+        derive: Levels of candles to make from recorded candles of one minute.
         depth: Price levels of order books, None for the most that one cheap request gives.
+        spans: By entity id, the only stretches of time that count, half-open, in epoch ms; None means all.
     """
 
     provider: str
@@ -67,7 +73,9 @@ class Selection:
     force: bool = False
     stop_at_failure: bool = False
     pause_seconds: float = 0.0
+    derive: tuple[str, ...] = ()
     depth: int | None = None
+    spans: Mapping[str, tuple[Span, ...]] | None = None
 
     def __post_init__(self) -> None:
         if self.start is not None and self.end is not None and self.start >= self.end:
@@ -180,6 +188,13 @@ class Run:
             await backfill.run(jobs)
         finally:
             table.close()
+        await self._derive(feed, jobs)
+
+    async def _derive(self, feed: Feed, jobs: Sequence[Job]) -> None:
+        """Make the levels wanted from the finest recorded one."""
+        if isinstance(feed, CandleFeed) and feed.level == DERIVED_FROM:
+            for level in self.selection.derive:
+                self.report.outcomes += await derive(self.store, feed, jobs, level, self.progress)
 
     def _kinds(self, venue: Venue, spec: TableSpec) -> list[str]:
         """The entity types of a table that the selection names; a code that does not tell is a pair's.
@@ -259,6 +274,7 @@ class Run:
             end=ceil_ms(min(ends), feed.step),
             now=now,
             outcome=outcome,
+            spans=None if self.selection.spans is None else self.selection.spans.get(row["entity_id"], ()),
         )
 
     async def _listed_at(self, venue: Venue, row: dict[str, Any]) -> int:

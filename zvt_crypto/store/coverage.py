@@ -16,6 +16,9 @@ ANSWERED: Final = "answered"
 EMPTY: Final = "empty"
 REST: Final = "rest"
 ARCHIVE: Final = "archive"
+DERIVED: Final = "derived"
+#: Candles that were made of recorded trades.
+TRADES: Final = "trades"
 
 Span = tuple[int, int]
 
@@ -30,6 +33,15 @@ def covered(connection: Connection, entity: int, state: str = ANSWERED) -> list[
     if state == EMPTY:
         return subtract_spans(spans[EMPTY], spans[ANSWERED])
     return merge_spans(spans[ANSWERED])
+
+
+def answered_by(connection: Connection, entity: int) -> dict[str, list[Span]]:
+    """What is answered, merged and sorted, by where the answers came from."""
+    spans: dict[str, list[Span]] = {}
+    for row in _near(connection, entity, _ALL_TIME):
+        if row["state"] == ANSWERED:
+            spans.setdefault(row["source"], []).append((row["start"], row["stop"]))
+    return {source: merge_spans(found) for source, found in spans.items()}
 
 
 def missing(connection: Connection, entity: int, start: int, end: int, step: int) -> list[Span]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 @click.option(
     "--levels", multiple=True, metavar="LEVEL,...", help="Candle levels, such as 1m,1h.  [default: 1m]"
 )
+@click.option(
+    "--derive", multiple=True, metavar="LEVEL,...", help="Levels to make from the 1m candles, not to fetch."
+)
 @click.option("--trades", is_flag=True, help="Trades; candles then only where --levels are given.")
 @click.option("--funding", is_flag=True, help="Funding events of perpetuals, likewise.")
 @click.option("--orderbooks", is_flag=True, help="A snapshot of each order book as it is now, likewise.")
