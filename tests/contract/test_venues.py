@@ -19,14 +19,34 @@ from zvt_crypto.store.writer import check
 assert kdata
 NOW = parse_time("2024-06-10T12:34:30Z")
 SYMBOL = {"cryptopair": "BTC/USDT", "cryptoperp": "BTC/USDT:USDT"}
+#: Where a venue has no such market.
+OTHER_SYMBOL = {("cryptocom", "cryptoperp"): "BTC/USD:USD", ("kraken", "cryptoperp"): "BTC/USD:USD"}
+#: Columns of candles that a venue does not give.
+NOT_GIVEN = {
+    "coinbase": ("turnover",),
+    "cryptocom": ("turnover",),
+    ("kraken", "cryptoperp"): ("turnover",),
+    "ccxt:bitget": ("turnover",),
+    "ccxt:gate": ("turnover",),
+}
+#: Columns that follow from a rounded one: Kraken's turnover from its average price.
+ROUNDED = {("kraken", "cryptopair", "turnover"): 1e-6}
+#: Every answer holds all candles that there are, so one that repeats holds what was asked for too.
+WHOLE = {("kraken", "cryptopair")}
+#: Full pages that take several requests: Bitget answers at most 90 days of a contract at once.
+SPLIT = {("ccxt:bitget", "cryptoperp", "1d")}
 #: Exchanges that the provider for all others is proven on; a place is then named ``ccxt:bitget``.
-GENERIC: tuple[str, ...] = ()  # bitget and gate follow
+GENERIC = ("bitget", "gate")
 
 
 def venue_of(name):
     """The venue class of a name such as ``binance`` or ``ccxt:bitget``."""
     provider, _, exchange = name.partition(":")
     return venue_class(provider, exchange or None)
+
+
+def symbol_of(name, kind):
+    return OTHER_SYMBOL.get((name, kind), SYMBOL[kind])
 
 
 NAMES = [name for name in sorted(venues()) if name != "ccxt"] + [f"ccxt:{exchange}" for exchange in GENERIC]
@@ -78,7 +98,7 @@ def with_venue(box, tmp_path):
             async with open_venue(provider, settings, exchange or None) as venue:
                 found = await venue.fetch_instruments(kind)
                 rows = [row | {"entity_type": kind} for row in found.batch.to_pylist()]
-                row = next(row for row in rows if row["symbol"] == SYMBOL[kind])
+                row = next(row for row in rows if row["symbol"] == symbol_of(name, kind))
                 await venue.client.now(kind)
                 box.faults = list(faults)
                 return await use(venue, venue.instrument(row))
@@ -107,22 +127,30 @@ def test_a_full_page_has_the_markets_rows_and_the_tables_schema(with_venue, mark
     assert fetched.batch.schema.names == spec.schema.names
     checked = check(spec, fetched.batch)
     assert not checked.rejected
-    wanted = market.candles(SYMBOL[kind], spec.level, start, end).table()
+    wanted = market.candles(symbol_of(name, kind), spec.level, start, end).table()
     assert checked.batch["ts"].to_pylist() == wanted["ts"].to_pylist()
-    assert fetched.requests == 1 if wanted.num_rows == (end - start) // step else fetched.requests > 1
+    in_one = wanted.num_rows == (end - start) // step and (name, kind, spec.level) not in SPLIT
+    assert fetched.requests == 1 if in_one else fetched.requests > 1
     for column in ("open", "high", "low", "close", "volume", "turnover"):
-        assert checked.batch[column].to_pylist() == pytest.approx(wanted[column].to_pylist(), rel=1e-9), (
-            column
-        )
+        if column in NOT_GIVEN.get(name, NOT_GIVEN.get((name, kind), ())):
+            assert checked.batch[column].null_count == checked.batch.num_rows
+            continue
+        close = pytest.approx(wanted[column].to_pylist(), rel=ROUNDED.get((name, kind, column), 1e-9))
+        assert checked.batch[column].to_pylist() == close, column
 
 
 @pytest.mark.parametrize(("name", "kind"), PLACES)
 def test_old_candles_and_an_empty_past(with_venue, market, name, kind):
-    step = level_ms("1h")
-    start = parse_time("2024-02-01")
+    """As far back as the venue's candles reach, up to four months and to years before the listing."""
+    step, day = level_ms("1h"), level_ms("1d")
+    reach = venue_of(name).capabilities.candle_reach.get(kind, NOW // step)
+    start = max(parse_time("2024-02-01"), NOW - NOW % step - (reach - 1) * step)
     old = with_venue(name, kind, window(start, start + 200 * step, step, "1h"))
     assert old.batch.num_rows == 200
-    past = with_venue(name, kind, window(step, 100 * step, step, "1h"))
+    before = parse_time("2010-01-01")
+    if before < NOW - (reach - 1) * day:
+        return
+    past = with_venue(name, kind, window(before, before + 100 * day, day, "1d"))
     assert past.batch.num_rows == 0 and past.empty_confirmed and past.requests == 2
 
 
@@ -143,12 +171,12 @@ def test_disorder_is_put_right(with_venue, market, name, kind, fault):
     ordered = check(tables[f"{kind}_1h_kdata"], fetched.batch).batch
     assert (
         ordered["ts"].to_pylist()
-        == market.candles(SYMBOL[kind], "1h", end - 90 * step, end).table()["ts"].to_pylist()
+        == market.candles(symbol_of(name, kind), "1h", end - 90 * step, end).table()["ts"].to_pylist()
     )
 
 
 @pytest.mark.parametrize(("name", "kind"), PLACES)
-def test_a_page_that_repeats_is_named(with_venue, name, kind):
+def test_a_page_that_repeats_is_named(with_venue, market, name, kind):
     step = level_ms("1h")
     end = NOW - NOW % step
 
@@ -156,6 +184,10 @@ def test_a_page_that_repeats_is_named(with_venue, name, kind):
         await window(end - 50 * step, end, step, "1h")(venue, instrument)
         return await window(end - 150 * step, end - 100 * step, step, "1h")(venue, instrument)
 
+    if (name, kind) in WHOLE:
+        wanted = market.candles(symbol_of(name, kind), "1h", end - 150 * step, end - 100 * step)
+        assert with_venue(name, kind, use, faults=["repeat"]).batch["ts"].to_pylist() == wanted.ts.tolist()
+        return
     with pytest.raises(DataQualityFailure, match="same page again"):
         with_venue(name, kind, use, faults=["repeat"])
 
@@ -222,7 +254,7 @@ def test_listing_is_the_first_day(with_venue, market, name, kind):
     async def use(venue, instrument):
         return await venue.find_listing(instrument)
 
-    days = market.candles(SYMBOL[kind], "1d", 0, NOW).table()["ts"]
+    days = market.candles(symbol_of(name, kind), "1d", 0, NOW).table()["ts"]
     assert with_venue(name, kind, use) == days[0].as_py()
 
 

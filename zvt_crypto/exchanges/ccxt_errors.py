@@ -64,6 +64,10 @@ _BY_WORDS: Final[tuple[tuple[re.Pattern[str], type[ZvtCryptoError]], ...]] = tup
         (r"product \S+ not supported", PairNotFound),
         # kraken's futures
         (r"invalidArgument: symbol|Contract does not exist", PairNotFound),
+        # bitget's code for a symbol that does not exist
+        (r"\"code\"\s*:\s*\"40034\"", PairNotFound),
+        # crypto.com's, with the code 40004 (a wrong parameter)
+        (r"invalid instrument_name", PairNotFound),
         # kucoin's words for it, with the codes 400100 (a wrong parameter) and 404000 (a wrong path)
         (r"pair is not provided|contract information you requested does not exist", PairNotFound),
     )

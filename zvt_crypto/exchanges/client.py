@@ -9,12 +9,12 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 
 from zvt_crypto.core.config import Settings
-from zvt_crypto.core.errors import NotSupported, unknown_value
+from zvt_crypto.core.errors import ArchiveUnusable, NotSupported, RetriableError, unknown_value
 from zvt_crypto.core.lazy import make_lazy
 from zvt_crypto.exchanges.budget import PATIENCE_SECONDS, Pause
 from zvt_crypto.exchanges.connection import Connection
@@ -30,6 +30,10 @@ T = TypeVar("T")
 
 #: The package's name, and the provider's that serves what it knows and no venue file does.
 CCXT: Final = "ccxt"
+
+
+#: Files of an archive under way at once.
+_DOWNLOADS: Final = 4
 
 
 class Client:
@@ -56,6 +60,8 @@ class Client:
         self._state_dir = state_dir or settings.data_path.parent / "state"
         self._patience = patience
         self._connections: dict[str, Connection] = {}
+        self._downloads = asyncio.Semaphore(_DOWNLOADS)
+        self._failing_hosts: set[str] = set()
 
     async def __aenter__(self) -> Client:
         return self
@@ -120,6 +126,32 @@ class Client:
         """
         connection = self._connection(entity_type)
         return await connection.unified(method, args, dict(params or {}), read, subject)
+
+    async def download(
+        self, entity_type: str, host: str, path: str, target: IO[bytes], largest: int
+    ) -> None:
+        """Fetch a file of a public archive, ``https://{host}{path}``, over what ``target`` holds.
+
+        A host that fails a file for good is not asked for any other: its files can be done without.
+
+        Args:
+            entity_type: Whose connection to use.
+            host: Host name.
+            path: Path on it.
+            target: The file.
+            largest: Most bytes to accept.
+
+        Raises:
+            ArchiveUnusable: The file cannot be had.
+        """
+        async with self._downloads:
+            if host in self._failing_hosts:
+                raise ArchiveUnusable(f"{host}{path} is left out: {host} failed before")
+            try:
+                await self._connection(entity_type).download(host, path, target, largest)
+            except RetriableError as error:
+                self._failing_hosts.add(host)
+                raise ArchiveUnusable(error.message, **error.details) from error
 
     async def markets(self, entity_type: str) -> list[dict[str, Any]]:
         """Market structures of ccxt for all markets of an entity type, active or not; loaded once.

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 import pyarrow as pa
 import tenacity
@@ -100,11 +100,19 @@ class Connection:
         return await self._attempts(rows, subject)
 
     async def unified(
-        self, method: str, args: tuple[Any, ...], params: dict[str, Any], subject: str | None = None
-    ) -> Any:
-        """What one of ccxt's unified methods, such as ``fetch_ohlcv``, makes of the exchange's answer.
+        self,
+        method: str,
+        args: tuple[Any, ...],
+        params: dict[str, Any],
+        read: Callable[[Any], T],
+        subject: str | None = None,
+    ) -> T:
+        """What ``read`` makes of what a unified method of ccxt's, such as ``fetch_ohlcv``, returns.
 
-        ccxt leaves out rows before ``since``, so that some answers for another range look like none.
+        ``read`` may raise one of our errors, which then counts as a failed attempt.
+
+        ``read`` gets every row that the exchange sent, also those outside of what was asked for, as
+        ``Transport`` takes ccxt's filters out.
 
         Raises:
             ProviderUnavailable: The answer is of a form that ccxt does not understand.
@@ -112,13 +120,14 @@ class Connection:
         await self.markets()
         ask = getattr(self.exchange, method)
 
-        async def parsed() -> Any:
+        async def parsed() -> T:
             try:
-                return await ask(*args, params=params)
+                answer = await ask(*args, params=params)
             except _NOT_UNDERSTOOD as error:
                 raise ProviderUnavailable(
                     f"{self.exchange.id} answers {method} in a form that ccxt does not understand: {error!r}"
                 ) from error
+            return read(answer)
 
         return await self._attempts(parsed, subject)
 
@@ -147,6 +156,17 @@ class Connection:
                 self._offset_ms = await self._attempts(self._read_clock, None)
                 self._clock_read_at = time.monotonic()
         return self._offset_ms
+
+    async def download(self, host: str, path: str, target: IO[bytes], largest: int) -> None:
+        """Fetch ``https://{host}{path}`` into a file, past the budget of the API; see ``download.receive``."""
+        from zvt_crypto.exchanges.download import receive
+
+        self.exchange.open()  # the session, where no request was made yet
+        url = f"{self.exchange.gateway or 'https:/'}/{host}{path}"
+        timeout = self._settings.timeout_seconds
+        await self._attempts(
+            lambda: receive(self.exchange.session, url, target, largest, timeout), subject=None
+        )
 
     async def close(self) -> None:
         """Close the HTTP session."""

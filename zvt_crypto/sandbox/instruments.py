@@ -82,6 +82,7 @@ INSTRUMENTS: Final = (
     _perpetual("BTC/USD:USD", (0, 4), "2022-03-22T13:18:45Z", 3e8, 1.0, funding_hours=1),
     _perpetual("ETH/USD:USD", (1, 3), "2022-03-22T13:18:45Z", 1e8, 1.0, funding_hours=1),
     _perpetual("SOL/USD:USD", (3, 2), "2022-03-22T13:18:45Z", 2e7, 1.0, funding_hours=1),
+    _perpetual("XRP/USD:USD", (5, 0), "2022-03-22T13:18:45Z", 1e7, 1.0, funding_hours=1),
 )
 
 #: Price in dollars around which an asset moves; what is not here is worth one dollar for ever.

@@ -1,0 +1,617 @@
+"""Kraken's answers in our columns: recorded ones value by value, and what is peculiar to its paging."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zvt_crypto.core.errors import (
+    DataQualityFailure,
+    ExchangeMaintenance,
+    NotSupported,
+    PairNotFound,
+    ProviderUnavailable,
+    RateLimitExceeded,
+)
+from zvt_crypto.core.levels import DAY_MS, MINUTE_MS, parse_time
+from zvt_crypto.exchanges.base import Instrument
+from zvt_crypto.exchanges.kraken import epoch_ns, trade_rows
+
+PAYLOADS = Path(__file__).resolve().parents[2] / ".." / "shared" / "real" / "payloads" / "kraken"
+SPOT = Instrument("cryptopair", "btcusdt", "BTC/USDT", "XBTUSDT")
+LINEAR = Instrument("cryptoperp", "btcusd", "BTC/USD:USD", "PF_XBTUSD", contract_size=1.0)
+INVERSE = Instrument("cryptoperp", "btcusd-btc", "BTC/USD:BTC", "PI_XBTUSD", contract_size=1.0, inverse=True)
+SECOND_NS = 1_000_000_000
+#: A moment in epoch seconds.
+NOON = 1_762_776_000
+
+
+def recorded(name):
+    return (PAYLOADS / f"http_{name}.json").read_text()
+
+
+def spot_answer(rows, last, name="XBTUSDT"):
+    return 200, json.dumps({"error": [], "result": {name: rows, "last": last}})
+
+
+@pytest.fixture
+def asked(scripted, script):
+    """Runs ``await use(venue)`` on a server with these answers; gives the result and the requests made."""
+
+    def run(use, *answers, **changed):
+        server = script(*answers)
+
+        async def main():
+            async with scripted(server, "kraken", **changed) as venue:
+                return await use(venue)
+
+        result = asyncio.run(main())
+        return result, [parse_qs(urlsplit(path).query) for path in server.paths]
+
+    return run
+
+
+def trades_of(instrument, start, end):
+    async def use(venue):
+        return [part async for part in venue.fetch_trades(instrument, start, end)]
+
+    return use
+
+
+def rows_of(parts):
+    return pa.concat_tables([part.rows for part in parts]).to_pylist()
+
+
+# Spot: candles
+
+
+@pytest.mark.real_data
+def test_recorded_candles_are_read(asked):
+    raw = json.loads(recorded("ohlc"))["result"]["XBTUSDT"]
+    start, end = raw[0][0] * 1000, raw[-1][0] * 1000 + MINUTE_MS
+
+    async def use(venue):
+        return await venue.fetch_candle_page(SPOT, "1m", start, end)
+
+    page, [query] = asked(use, (200, recorded("ohlc")))
+    assert query == {"pair": ["XBTUSDT"], "interval": ["1"]}
+    assert page.num_rows == len(raw) == 721
+    for row, (time, opened, high, low, close, vwap, volume, count) in zip(page.to_pylist(), raw, strict=True):
+        assert row == {
+            "ts": time * 1000,
+            "open": float(opened),
+            "high": float(high),
+            "low": float(low),
+            "close": float(close),
+            "volume": float(volume),
+            "turnover": float(vwap) * float(volume),
+            "trade_count": count,
+        }
+    without_trades = [row for row in page.to_pylist() if row["trade_count"] == 0]
+    assert len(without_trades) > 100
+    assert {(row["volume"], row["turnover"]) for row in without_trades} == {(0.0, 0.0)}
+
+
+def candle(time, price="5.0"):
+    return [time, price, price, price, price, price, "2.00000000", 3]
+
+
+def test_candles_outside_of_the_range_are_left_out(asked):
+    rows = [candle(NOON + 60 * n) for n in range(10)]
+
+    async def use(venue):
+        return await venue.fetch_candle_page(SPOT, "1m", NOON * 1000 + 120_000, NOON * 1000 + 300_000)
+
+    page, _ = asked(use, spot_answer(rows, NOON, name="XBT/USDT"))
+    assert page["ts"].to_pylist() == [(NOON + 60 * n) * 1000 for n in (2, 3, 4)]
+    assert page["turnover"].to_pylist() == [10.0] * 3
+
+
+def test_candles_that_end_before_the_range_show(asked):
+    """An old answer must not look like a market without candles."""
+
+    async def use(venue):
+        return await venue.fetch_candle_page(SPOT, "1m", NOON * 1000 + DAY_MS, NOON * 1000 + 2 * DAY_MS)
+
+    page, _ = asked(use, spot_answer([candle(NOON)], NOON))
+    assert page["ts"].to_pylist() == [NOON * 1000]
+
+
+@pytest.mark.parametrize(
+    "body", ['{"error":[]}', '{"error":[],"result":[]}', '{"error":[],"result":{"XBTUSDT":[[1,"2"]]}}', "[]"]
+)
+def test_an_answer_without_candles_is_an_error(asked, body):
+    async def use(venue):
+        return await venue.fetch_candle_page(SPOT, "1m", 0, MINUTE_MS)
+
+    with pytest.raises(ProviderUnavailable):
+        asked(use, (200, body), max_attempts=1)
+
+
+def test_the_listing_is_the_day_of_the_first_trade(asked):
+    async def use(venue):
+        return await venue.find_listing(SPOT)
+
+    first = [["874.67", "0.1", 1381095255.1234, "b", "m", "", 1]]
+    listed, queries = asked(use, spot_answer(first, "1381095255123400000"))
+    assert listed == parse_time("2013-10-06")
+    assert queries == [{"pair": ["XBTUSDT"], "since": ["0"], "count": ["1"]}]
+    assert asked(use, spot_answer([], "0"))[0] is None
+
+
+# Spot: times and ids of trades
+
+
+@given(st.integers(0, 4 * 10**18), st.integers(0, 9))
+def test_times_are_read_digit_by_digit(ns, digits):
+    kept = ns // 10 ** (9 - digits) * 10 ** (9 - digits)
+    whole, rest = divmod(kept, SECOND_NS)
+    text = f"{whole}.{rest:09d}"[: len(str(whole)) + 1 + digits] if digits else str(whole)
+    assert epoch_ns(pa.array([text])).to_pylist() == [kept]
+
+
+@given(st.integers(1_400_000_000 * SECOND_NS, 2_000_000_000 * SECOND_NS))
+def test_a_number_of_seconds_is_off_by_less_than_the_pages_overlap(ns):
+    read = epoch_ns(pa.array([repr(ns / SECOND_NS)]))[0].as_py()
+    assert abs(read - ns) < 240
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "1e9", "1.2.3", "123456789012"])
+def test_a_time_that_is_no_number_is_an_error(text):
+    with pytest.raises(ProviderUnavailable, match="time is no number"):
+        epoch_ns(pa.array([text]))
+
+
+old_trades = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from(["5.0", "6.0"]), st.sampled_from("bs")),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(old_trades, st.data())
+def test_ids_that_are_made_up_are_distinct_and_the_same_in_each_page(trades, data):
+    trades.sort(key=lambda trade: trade[0])
+    rows = [[price, "0.1", NOON + tick / 10_000, side, "l", ""] for tick, price, side in trades]
+    ids = trade_rows(rows)[0]["trade_id"].to_pylist()
+    assert len(set(ids)) == len(rows)
+    # A page begins between two times, and ends anywhere.
+    begins = [n for n in range(len(rows)) if n == 0 or rows[n][2] != rows[n - 1][2]]
+    begin = data.draw(st.sampled_from(begins))
+    end = data.draw(st.integers(begin, len(rows)))
+    assert trade_rows(rows[begin:end])[0]["trade_id"].to_pylist() == ids[begin:end]
+    # One that begins amid a time has no ids that the page before it does not have.
+    assert set(trade_rows(rows[end:])[0]["trade_id"].to_pylist()) <= set(ids)
+
+
+def test_trades_with_and_without_an_id_may_come_together():
+    rows = [["5.0", "0.1", NOON + 0.25, "b", "l", ""], ["5.0", "0.1", NOON + 0.25, "s", "m", "", 7]]
+    table, times = trade_rows(rows)
+    made, given_id = table["trade_id"].to_pylist()
+    assert given_id == "7" and made == f"{NOON}250000000-5-0.1-b-0"
+    assert table["side"].to_pylist() == ["buy", "sell"]
+    assert times.tolist() == [NOON * SECOND_NS + 250_000_000] * 2
+
+
+@pytest.mark.parametrize("rows", [None, {}, [["5.0"]], [["x", "0.1", 1.0, "b", "l", "", 1]]])
+def test_what_is_no_trade_is_an_error(rows):
+    with pytest.raises(ProviderUnavailable):
+        trade_rows(rows)
+
+
+# Spot: pages of trades
+
+
+@pytest.mark.real_data
+def test_recorded_trades_are_read(asked):
+    text = recorded("trades")
+    result = json.loads(text)["result"]
+    raw, last = result["XBTUSDT"], int(result["last"])
+    start, end = int(raw[0][2]) * 1000, int(raw[-1][2] + 1) * 1000
+    parts, queries = asked(trades_of(SPOT, start, end), (200, text), spot_answer(raw[-1:], str(last)))
+    rows = rows_of(parts)
+    assert rows.pop() == rows[-1]
+    # The digits of the text itself, which a float would only be near to.
+    times = re.findall(r'"\d+\.\d+",\s*(\d{10}(?:\.\d+)?),\s*"[bs]"', text)
+    assert len(rows) == len(raw) == len(times) == 1000
+    for row, (price, volume, _, side, _, _, number), time in zip(rows, raw, times, strict=True):
+        whole, _, rest = time.partition(".")
+        ns = int(whole + rest.ljust(9, "0"))
+        assert row == {
+            "ts": ns // 1_000_000,
+            "trade_id": str(number),
+            "price": float(price),
+            "volume": float(volume),
+            "side": {"b": "buy", "s": "sell"}[side],
+            "nanosecond": ns % 1_000_000,
+        }
+    assert [query["since"] for query in queries] == [[str(start * 1_000_000 - 1000)], [str(last - 1000)]]
+    assert (parts[0].start, parts[-1].stop) == (start, end)
+
+
+class Exchange:
+    """Pages through trades as Kraken does: by the exact time, with the rounded one in the rows."""
+
+    def __init__(self, times, size, with_ids):
+        self.times = sorted(times)
+        self.size = size
+        self.rows = [
+            ["5.0", "0.1", ns / SECOND_NS, "b", "l", "", *([number + 1] if with_ids else [])]
+            for number, ns in enumerate(self.times)
+        ]
+        self.paths = []
+
+    async def handle(self, request):
+        self.paths.append(request.path_qs)
+        since = int(request.query["since"])
+        first = next((n for n, ns in enumerate(self.times) if ns > since), len(self.times))
+        stop = min(first + self.size, len(self.times))
+        last = self.times[stop - 1] if stop > first else since
+        _, body = spot_answer(self.rows[first:stop], str(last))
+        return web.Response(text=body, content_type="application/json")
+
+
+@pytest.mark.parametrize(
+    ("size", "with_ids"), [(6, True), (7, True), (50, True), (7, False), (8, False), (50, False)]
+)
+def test_pages_that_are_cut_inside_a_moment_lose_nothing(scripted, size, with_ids):
+    start = NOON * 1000
+    base = NOON * SECOND_NS
+    # Four at the same nanosecond, others within one step of the number that is written, and at the bounds.
+    moments = [0, 1, 40, 60, 130, 200, 999_950, 5_000_000, 5_000_000, 5_000_000, 5_000_000, 5_000_001]
+    moments += [5_000_150, 7_999_999, 8_000_000, 9_999_900, 9_999_999, 10_000_000, 12_000_000]
+    exchange = Exchange([base + moment for moment in (-90, *moments)], size, with_ids)
+
+    async def main():
+        async with scripted(exchange, "kraken") as venue:
+            return await trades_of(SPOT, start, start + 10)(venue)
+
+    parts = asyncio.run(main())
+    written = [epoch_ns(pa.array([repr(row[2])]))[0].as_py() for row in exchange.rows]
+    wanted = [ns for ns in written if base <= ns < base + 10_000_000]
+    found = {row["trade_id"]: row["ts"] * 1_000_000 + row["nanosecond"] for row in rows_of(parts)}
+    assert sorted(found.values()) == wanted
+    assert (parts[0].start, parts[-1].stop) == (start, start + 10)
+    for before, after in zip(parts, parts[1:], strict=False):
+        assert before.stop == after.start
+
+
+def test_a_page_full_of_one_moment_is_not_the_end(asked):
+    """What the overlap leaves no room for is asked for without it."""
+    moment, later = NOON * SECOND_NS, NOON * SECOND_NS + 400_000_000
+    full = spot_answer([["5.0", "0.1", NOON, "b", "l", "", n] for n in range(1, 1001)], str(moment))
+    more = spot_answer([["5.0", "0.1", NOON + 0.4, "b", "l", "", 1001]], str(later))
+    use = trades_of(SPOT, NOON * 1000 - 10, NOON * 1000 + 900)
+    parts, queries = asked(use, full, full, more, more)
+    assert {row["trade_id"] for row in rows_of(parts)} == {*map(str, range(1, 1002))}
+    sinces = [int(query["since"][0]) for query in queries]
+    assert sinces == [moment - 10_001_000, moment - 1000, moment, later - 1000]
+
+
+def test_the_end_of_a_quiet_market_is_confirmed(asked):
+    """A page of one trade, which is the overlap itself, says nothing about what follows."""
+    one = spot_answer([["5.0", "0.1", NOON, "b", "l", "", 1]], str(NOON * SECOND_NS))
+    none = spot_answer([], str(NOON * SECOND_NS))
+    parts, queries = asked(trades_of(SPOT, NOON * 1000 - 5, NOON * 1000 + 10), one, one, none, none)
+    assert {row["trade_id"] for row in rows_of(parts)} == {"1"}
+    assert parts[-1].stop == NOON * 1000 + 10 and len(queries) == 4
+
+
+def test_a_page_from_before_is_not_the_end(asked):
+    old = spot_answer([["5.0", "0.1", NOON - 60, "b", "l", "", 1]], str((NOON - 60) * SECOND_NS))
+    with pytest.raises(DataQualityFailure, match="same page again"):
+        asked(trades_of(SPOT, NOON * 1000, NOON * 1000 + 10), old)
+
+
+def test_trades_without_the_time_of_the_last_are_an_error(asked):
+    answer = spot_answer([["5.0", "0.1", NOON, "b", "l", "", 1]], None)
+    with pytest.raises(ProviderUnavailable, match="time of the last one"):
+        asked(trades_of(SPOT, NOON * 1000, NOON * 1000 + 10), answer, max_attempts=1)
+
+
+# Spot: order books and instruments
+
+
+@pytest.mark.real_data
+def test_a_recorded_order_book_is_read(asked):
+    raw = json.loads(recorded("order_book"))["result"]["XBTUSDT"]
+
+    async def use(venue):
+        return await venue.fetch_order_book(SPOT, 4)
+
+    book, queries = asked(use, (200, recorded("order_book")), (200, recorded("server_time")))
+    row = book.to_pylist()[0]
+    assert json.loads(row["bids"]) == [[float(price), float(size)] for price, size, _ in raw["bids"][:4]]
+    assert json.loads(row["asks"]) == [[float(price), float(size)] for price, size, _ in raw["asks"][:4]]
+    assert (row["best_bid"], row["best_ask"], row["depth"], row["sequence"]) == (105944.2, 105944.3, 4, None)
+    assert abs(row["ts"] - 1_762_820_224_000) < 60_000
+    assert queries[0] == {"pair": ["XBTUSDT"], "count": ["4"]}
+
+
+@pytest.mark.real_data
+def test_recorded_pairs_are_read(asked):
+    assets = {
+        "XXBT": {"aclass": "currency", "altname": "XBT", "decimals": 10, "status": "enabled"},
+        "USDT": {"aclass": "currency", "altname": "USDT", "decimals": 8, "status": "enabled"},
+        "ZUSD": {"aclass": "currency", "altname": "USD", "decimals": 4, "status": "enabled"},
+    }
+    pairs = json.loads(recorded("asset_pairs"))
+    pairs["result"] |= json.loads(recorded("asset_pairs_tokenized"))["result"]
+    pairs["result"]["XBTUSDT"]["tick_size"] = "0.5"
+
+    async def use(venue):
+        return await venue.fetch_instruments("cryptopair")
+
+    answers = [(200, json.dumps({"error": [], "result": assets})), (200, json.dumps(pairs))]
+    found, _ = asked(use, *answers)
+    rows = {row["symbol"]: row for row in found.batch.to_pylist()}
+    assert set(rows) == {"BTC/USDT", "AAPLX/USD"} and not found.conflicts
+    row = rows["BTC/USDT"]
+    assert (row["native_id"], row["price_step"], row["qty_step"]) == ("XBTUSDT", 0.5, 1e-8)
+    assert (row["min_qty"], row["min_notional"]) == (0.00005, 0.5)
+    assert (row["maker_fee"], row["taker_fee"]) == (0.0025, 0.004)
+    assert row["is_active"] and row["margin_enabled"]
+
+
+# Perpetuals
+
+
+@pytest.mark.real_data
+def test_recorded_candles_of_an_inverse_contract_are_read(asked):
+    raw = json.loads(recorded("futures_candles_trade"))["candles"]
+    start, end = raw[0]["time"], raw[-1]["time"] + 3_600_000
+
+    async def use(venue):
+        return await venue.fetch_candle_page(INVERSE, "1h", start, end)
+
+    page, [query] = asked(use, (200, recorded("futures_candles_trade")))
+    assert query == {"from": [str(start // 1000)], "to": [str(end // 1000 - 1)]}
+    assert page.num_rows == len(raw) == 3
+    for row, theirs in zip(page.to_pylist(), raw, strict=True):
+        assert row == {
+            "ts": theirs["time"],
+            **{name: float(theirs[name]) for name in ("open", "high", "low", "close")},
+            "volume": float(theirs["volume"]) / float(theirs["close"]),
+            "turnover": float(theirs["volume"]),
+            "trade_count": None,
+        }
+
+
+@pytest.mark.parametrize("volume", ["1.25", 1.25])
+def test_linear_contracts_count_base_currency(asked, volume):
+    prices = {"open": "100.5", "high": "102", "low": "99", "close": "101"}
+    row = {"time": NOON * 1000, **prices, "volume": volume}
+
+    async def use(venue):
+        return await venue.fetch_candle_page(LINEAR, "1m", NOON * 1000, NOON * 1000 + MINUTE_MS)
+
+    page, _ = asked(use, (200, json.dumps({"candles": [row], "more_candles": False})))
+    [ours] = page.to_pylist()
+    assert (ours["volume"], ours["turnover"], ours["trade_count"]) == (1.25, None, None)
+    assert [ours[name] for name in prices] == [float(price) for price in prices.values()]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("instrument", [LINEAR, INVERSE])
+def test_recorded_executions_are_read(asked, instrument):
+    answer = json.loads(recorded("futures_public_executions"))
+    raw = [element["event"]["Execution"]["execution"] for element in answer["elements"]]
+    times = [execution["timestamp"] for execution in raw]
+    del answer["continuationToken"]
+    use = trades_of(instrument, min(times), max(times) + 1)
+    [part], [query] = asked(use, (200, json.dumps(answer)))
+    assert query == {
+        "since": [str(min(times) - 1)],
+        "before": [str(max(times) + 1)],
+        "sort": ["asc"],
+        "count": ["1000"],
+    }
+    assert part.rows.num_rows == len(raw) == 3
+    for row, theirs in zip(part.rows.to_pylist(), raw, strict=True):
+        quantity, price = float(theirs["quantity"]), float(theirs["price"])
+        assert row == {
+            "ts": theirs["timestamp"],
+            "trade_id": theirs["uid"],
+            "price": price,
+            "volume": quantity / price if instrument.inverse else quantity,
+            "side": theirs["takerOrder"]["direction"].lower(),
+            "nanosecond": None,
+        }
+
+
+def execution(number, ts, **changed):
+    order = {"direction": "Sell"}
+    fields = {"uid": f"u{number}", "takerOrder": order, "timestamp": ts, "quantity": "2", "price": "10"}
+    return {"uid": "e", "timestamp": ts, "event": {"Execution": {"execution": fields | changed}}}
+
+
+def executions(elements, token=None):
+    body = {"elements": elements, "len": len(elements)} | ({"continuationToken": token} if token else {})
+    return 200, json.dumps(body)
+
+
+def test_pages_of_executions_follow_the_token(asked):
+    start = NOON * 1000
+    first = [execution(1, start), execution(2, start + 5), execution(3, start + 5)]
+    second = [execution(4, start + 5), execution(5, start + 5, takerOrder=None)]
+    parts, queries = asked(
+        trades_of(LINEAR, start, start + 100), executions(first, "abc"), executions(second)
+    )
+    assert [row["trade_id"] for row in rows_of(parts)] == ["u1", "u2", "u3", "u4", "u5"]
+    assert [row["side"] for row in rows_of(parts)] == ["sell"] * 4 + [None]
+    # The moment in which the first page ends is complete only with the second one.
+    assert [(part.start, part.stop) for part in parts] == [(start, start + 5), (start + 5, start + 100)]
+    assert [query.get("continuation_token") for query in queries] == [None, ["abc"]]
+
+
+def test_executions_of_another_range_are_named(asked):
+    old = executions([execution(1, NOON * 1000 - 60_000)])
+    with pytest.raises(DataQualityFailure, match="with trades of 2025-11-10T11:59:00Z: the same page again"):
+        asked(trades_of(LINEAR, NOON * 1000, NOON * 1000 + 10), old)
+
+
+@pytest.mark.parametrize(
+    "body", ["{}", '{"elements":[{}]}', '{"elements":[{"event":{"Execution":[]}}]}', "[]"]
+)
+def test_what_is_no_execution_is_an_error(asked, body):
+    with pytest.raises(ProviderUnavailable):
+        asked(trades_of(LINEAR, NOON * 1000, NOON * 1000 + 10), (200, body), max_attempts=1)
+
+
+@pytest.mark.real_data
+def test_recorded_funding_events_are_read(asked):
+    raw = json.loads(recorded("futures_historical_funding_rates"))["rates"]
+    start, end = parse_time("2025-07-11"), parse_time("2025-07-12")
+
+    async def use(venue):
+        return [part async for part in venue.fetch_funding(LINEAR, start, end)]
+
+    [part], [query] = asked(use, (200, recorded("futures_historical_funding_rates")))
+    assert query == {"symbol": ["PF_XBTUSD"]}
+    assert (part.start, part.stop) == (start, end)
+    assert part.rows.to_pylist() == [
+        {"ts": parse_time(row["timestamp"]), "funding_rate": row["relativeFundingRate"], "mark_price": None}
+        for row in raw[:2]
+    ]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("instrument", [LINEAR, INVERSE])
+def test_a_recorded_order_book_of_a_contract_is_read(asked, instrument):
+    async def use(venue):
+        return await venue.fetch_order_book(instrument, 2)
+
+    book, _ = asked(use, (200, recorded("futures_orderbook")))
+    [row] = book.to_pylist()
+    levels = {"bids": [[105900.0, 0.5], [105850.0, 1.2]], "asks": [[105950.0, 0.3], [106000.0, 0.7]]}
+    for side, wanted in levels.items():
+        found = np.array(json.loads(row[side]))
+        if instrument.inverse:
+            wanted = [[price, dollars / price] for price, dollars in wanted]
+        assert found == pytest.approx(np.array(wanted), rel=1e-12)
+    assert (row["ts"], row["sequence"], row["depth"]) == (parse_time("2025-07-11T12:00:00Z"), None, 2)
+
+
+FEES = {
+    "result": "success",
+    "feeSchedules": [
+        {
+            "uid": "723888f7-0a8e-4183-8648-f920a22339e3",
+            "name": "Perpetual",
+            "tiers": [
+                {"makerFee": 0.02, "takerFee": 0.05, "usdVolume": 0.0},
+                {"makerFee": 0.015, "takerFee": 0.04, "usdVolume": 100000.0},
+            ],
+        }
+    ],
+    "serverTime": "2025-07-11T12:00:00.250Z",
+}
+
+
+@pytest.mark.real_data
+def test_recorded_contracts_are_read(asked):
+    async def use(venue):
+        return await venue.fetch_instruments("cryptoperp")
+
+    found, _ = asked(use, (200, recorded("futures_instruments")), (200, json.dumps(FEES)))
+    rows = {row["native_id"]: row for row in found.batch.to_pylist()}
+    assert set(rows) == {"PI_XBTUSD", "PF_ETHUSD", "PF_PEPEUSD", "PF_AAPLxUSD"} and not found.conflicts
+    inverse, linear = rows["PI_XBTUSD"], rows["PF_ETHUSD"]
+    assert (inverse["code"], inverse["symbol"]) == ("btcusd-btc", "BTC/USD:BTC")
+    assert inverse["inverse"] and not linear["inverse"]
+    assert (linear["price_step"], linear["qty_step"], linear["contract_size"]) == (0.1, 0.001, 1.0)
+    assert (linear["max_leverage"], linear["funding_interval_hours"]) == (50.0, 1.0)
+    assert (linear["maker_fee"], linear["taker_fee"]) == (0.0002, 0.0005)
+    assert inverse["maker_fee"] is None, "its schedule is not in the list"
+    assert linear["list_date"] == parse_time("2022-03-22T13:18:45Z")
+    assert rows["PF_PEPEUSD"]["qty_step"] == 1000.0
+
+
+@pytest.mark.parametrize("fees", ["{}", '{"feeSchedules":[{"uid":"x","tiers":[]}]}', "[]"])
+@pytest.mark.real_data
+def test_fees_in_another_form_are_an_error(asked, fees):
+    async def use(venue):
+        return await venue.fetch_instruments("cryptoperp")
+
+    with pytest.raises(ProviderUnavailable, match="no schedules of fees"):
+        asked(use, (200, recorded("futures_instruments")), (200, fees))
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"orderBook":{"bids":[],"asks":[]}}', '{"serverTime":"soon","orderBook":{}}', '{"orderBook":[]}'],
+)
+def test_what_is_no_order_book_is_an_error(asked, body):
+    async def use(venue):
+        return await venue.fetch_order_book(LINEAR, 2)
+
+    with pytest.raises(ProviderUnavailable):
+        asked(use, (200, body), max_attempts=1)
+
+
+def test_the_clock_of_the_futures_counts(asked):
+    async def use(venue):
+        return await venue.client.now("cryptoperp")
+
+    now, _ = asked(use, (200, json.dumps(FEES)))
+    assert abs(now - parse_time(FEES["serverTime"])) < 60_000
+    with pytest.raises(ProviderUnavailable, match="without the time"):
+        asked(use, (200, '{"result":"success"}'), max_attempts=1)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("instrument", "status", "body", "kind"),
+    [
+        (SPOT, 200, '{"error":["EQuery:Unknown asset pair"]}', PairNotFound),
+        (SPOT, 200, '{"error":["EQuery:Invalid asset pair"]}', PairNotFound),
+        (SPOT, 200, '{"error":["EGeneral:Invalid arguments"]}', NotSupported),
+        (SPOT, 200, '{"error":["EAPI:Rate limit exceeded"]}', RateLimitExceeded),
+        (SPOT, 200, '{"error":["EGeneral:Too many requests"]}', RateLimitExceeded),
+        (SPOT, 200, '{"error":["EService:Unavailable"]}', ProviderUnavailable),
+        (SPOT, 200, '{"error":["EService:Busy"]}', ProviderUnavailable),
+        (SPOT, 200, '{"error":["EService:Market in cancel_only mode"]}', ExchangeMaintenance),
+        (SPOT, 520, "", ProviderUnavailable),
+        (LINEAR, 404, '{"errors":[{"code":87,"message":"Contract does not exist"}]}', PairNotFound),
+        (LINEAR, 200, '{"result":"error","error":"invalidArgument: symbol"}', PairNotFound),
+        (LINEAR, 400, '{"errors":[{"code":40,"message":"Invalid request"}]}', NotSupported),
+        (LINEAR, 200, '{"result":"error","error":"apiLimitExceeded"}', RateLimitExceeded),
+        (LINEAR, 200, '{"result":"error","error":"Server Error"}', ProviderUnavailable),
+        (LINEAR, 503, '{"result":"error","error":"Unavailable"}', ProviderUnavailable),
+    ],
+)
+def test_a_refusal_becomes_our_error(asked, instrument, status, body, kind):
+    async def use(venue):
+        await venue.fetch_candle_page(instrument, "1m", 0, MINUTE_MS)
+
+    with pytest.raises(kind) as caught:
+        asked(use, (status, body), max_attempts=1)
+    assert type(caught.value) is kind
+    assert "kraken" in caught.value.message and len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("code", ["nope", "btcusd"])
+def test_an_unknown_market_names_the_nearest(opened, code):
+    instrument = {
+        "nope": Instrument("cryptopair", "btcusdx", "BTC/USDX", "XBTUSDX"),
+        "btcusd": Instrument("cryptoperp", "btcusdx", "BTC/USDX:USDX", "PF_XBTUSDX"),
+    }[code]
+
+    async def main():
+        async with opened("kraken") as venue:
+            await venue.fetch_instruments(instrument.entity_type)
+            await venue.fetch_candle_page(instrument, "1m", 0, MINUTE_MS)
+
+    with pytest.raises(PairNotFound, match=re.escape(instrument.symbol)) as caught:
+        asyncio.run(main())
+    assert "BTC/USD" in caught.value.one_line().split(instrument.symbol)[-1]
