@@ -57,11 +57,11 @@ def quick(tmp_path):
 
 @pytest.fixture
 def opened(box, quick):
-    """Opens a venue on the sandbox; gives the venue."""
+    """Opens a venue, such as ``okx`` or ``ccxt:gate``, on the sandbox; gives the venue."""
 
     @contextlib.asynccontextmanager
     async def open_it(provider="binance", *, patience=120.0, **changed):
-        kind = venue_class(provider)
+        kind = venue_class(*provider.split(":"))
         async with Client(kind, quick(box.url, **changed), patience=patience) as client:
             yield kind(client)
 
@@ -93,14 +93,14 @@ class Script:
 
 @pytest.fixture
 def scripted(quick):
-    """Opens a venue on a scripted server; gives the venue."""
+    """Opens a venue, named as for ``opened``, on a scripted server; gives the venue."""
 
     @contextlib.asynccontextmanager
     async def open_it(script, provider="binance", **changed):
         runner = web.ServerRunner(web.Server(script.handle), shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        kind = venue_class(provider)
+        kind = venue_class(*provider.split(":"))
         try:
             url = f"http://127.0.0.1:{runner.addresses[0][1]}"
             async with Client(kind, quick(url, **changed)) as client:

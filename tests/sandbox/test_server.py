@@ -45,7 +45,7 @@ def test_the_root_tells_what_there_is(box: Sandbox, fetch) -> None:
 
 
 def test_an_unknown_host_is_answered_with_the_known_ones(box: Sandbox, fetch) -> None:
-    reply = fetch(box.url + "/api.kraken.com/0/public/Time")
+    reply = fetch(box.url + "/api.example.com/time")
     assert reply.status == 404
     assert "api.binance.com" in reply.json["known"]
 

@@ -19,7 +19,7 @@ _TIMEOUT_SECONDS: Final = 5.0
 
 
 def examine_clocks(settings: Settings) -> Iterator[Finding]:
-    """The offset against the server time of each exchange, all asked at once."""
+    """The offset against the server time of each exchange that has a provider of its own, all at once."""
     hasty = settings.model_copy(
         update={
             "max_attempts": min(settings.max_attempts, _ATTEMPTS),
@@ -30,7 +30,8 @@ def examine_clocks(settings: Settings) -> Iterator[Finding]:
 
 
 async def _all(settings: Settings) -> list[Finding]:
-    return list(await asyncio.gather(*(_clock(settings, name) for name in sorted(venues()))))
+    single = sorted(name for name, venue in venues().items() if not venue.serves_many)
+    return list(await asyncio.gather(*(_clock(settings, name) for name in single)))
 
 
 async def _clock(settings: Settings, provider: str) -> Finding:
