@@ -95,7 +95,7 @@ async def walk_down(ask: AskPage, cursor: Any, start: int, end: int) -> AsyncIte
         if following is None or (first is not None and first < start):
             yield Part(_inside(rows, start, end), start, upper, requests)
             return
-        if following == cursor:
+        if following == cursor or (first is not None and first >= upper and upper < end):
             raise _no_progress(cursor, rows)
         reached = upper if first is None else min(upper, first + 1)
         yield Part(_inside(rows, start, end), reached, upper, requests)

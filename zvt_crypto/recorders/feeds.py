@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from zvt_crypto.core.errors import ArchiveUnusable, NotSupported, unknown_value
+from zvt_crypto.core.errors import ArchiveUnusable, NotSupported
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, finished_end, iso, spans_to_windows
 from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.exchanges.archive_files import ArchiveFile
@@ -127,15 +127,15 @@ class CandleFeed(Feed):
         So what the file lacks stays missing, and the exchange is asked for it.
 
         Raises:
-            ArchiveUnusable: There are more holes than the file saves requests.
+            ArchiveUnusable: To ask for what it lacks takes as many requests as to ask for everything.
         """
         parts = [part async for part in super().fetch_file(instrument, file)]
         rows = pa.concat_tables(part.rows for part in parts)
         ts = rows["ts"].to_numpy()
         ts = np.unique(ts[ts % self.step == 0])
         ends = np.append(np.flatnonzero(np.diff(ts) > self.step), len(ts) - 1)
-        if len(ends) > self._pages(instrument, file):
-            raise ArchiveUnusable(f"{file.name} has {len(ends) - 1} holes")
+        if not len(ts) or len(ends) > self._pages(instrument, file):
+            raise ArchiveUnusable(f"{file.name} has {len(ts)} {self.what}, in {len(ends)} pieces")
         requests = sum(part.requests for part in parts)
         for first, last in zip(np.append(0, ends[:-1] + 1), ends, strict=True):
             yield Part(rows, int(ts[first]), int(ts[last]) + self.step, requests)
@@ -232,6 +232,21 @@ def with_intervals(rows: pa.Table) -> pa.Table:
     return rows.add_column(2, "funding_interval_hours", hours)
 
 
+class RangeFeed(Feed):
+    """Rows of any other feed: what the venue's method of that name yields, a month at a time."""
+
+    _WINDOW_MS: Final = 30 * DAY_MS
+
+    def windows(self, instrument: Instrument, spans: Iterable[Span], parallel: int) -> list[Span]:
+        """See ``Feed``."""
+        return spans_to_windows(spans, self._WINDOW_MS)
+
+    def fetch(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
+        """See ``Feed``."""
+        parts: AsyncIterator[Part] = getattr(self.venue, f"fetch_{self.spec.feed}")(instrument, start, end)
+        return parts
+
+
 _FEEDS: Final[dict[str, type[Feed]]] = {"candles": CandleFeed, "trades": TradeFeed, "funding": FundingFeed}
 
 
@@ -239,11 +254,11 @@ def feed_of(venue: Venue, spec: TableSpec) -> Feed:
     """How a table is fetched from a venue.
 
     Raises:
-        NotSupported: The table is not fetched by ranges of time.
+        NotSupported: The venue has no method for the feed.
     """
-    if spec.feed not in _FEEDS:
-        raise unknown_value("feed", spec.feed, _FEEDS, error=NotSupported)
-    return _FEEDS[spec.feed](venue, spec)
+    if spec.feed not in _FEEDS and not hasattr(venue, f"fetch_{spec.feed}"):
+        raise NotSupported(f"{venue.exchange} serves no {spec.feed}")
+    return _FEEDS.get(spec.feed, RangeFeed)(venue, spec)
 
 
 def serves(venue: type[Venue], spec: TableSpec, entity_type: str) -> bool:
@@ -251,9 +266,10 @@ def serves(venue: type[Venue], spec: TableSpec, entity_type: str) -> bool:
     capabilities = venue.capabilities
     if entity_type not in capabilities.entity_types or entity_type not in spec.entity_types:
         return False
-    return {
+    known = {
         "candles": spec.level in capabilities.levels,
         "trades": entity_type in capabilities.trades,
         "funding": capabilities.funding is not None,
         "orderbooks": entity_type in capabilities.book_depths,
-    }.get(spec.feed, True)
+    }
+    return known.get(spec.feed, hasattr(venue, f"fetch_{spec.feed}"))

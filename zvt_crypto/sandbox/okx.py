@@ -1,8 +1,8 @@
-"""OKX (www.okx.com), market data: instruments and candles of spot pairs and perpetual swaps.
+"""OKX (www.okx.com), market data of spot pairs and perpetual swaps.
 
-Follows https://www.okx.com/docs-v5/en/#order-book-trading-market-data-get-candlesticks and
-``...-get-candlesticks-history``, ``#public-data-rest-api-get-instruments``. Not there: bars of seconds and of
-months (answered as a wrong parameter), futures and options (empty lists), orders and accounts.
+Follows https://www.okx.com/docs-v5/en/#order-book-trading-market-data and ``#public-data-rest-api``:
+instruments, candles, trades, funding events, order books of up to 400 levels. Not there: bars of seconds and
+of months (answered as a wrong parameter), futures and options (empty lists), orders and accounts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 import orjson
 
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS
-from zvt_crypto.sandbox import okx_info
+from zvt_crypto.sandbox import okx_feeds, okx_info
+from zvt_crypto.sandbox.events import TradeSpan
 from zvt_crypto.sandbox.market import Array, Candles, Instrument, Span
 from zvt_crypto.sandbox.venue import Answer, Call, Handler, Refused, Venue, html
 from zvt_crypto.sandbox.wire import decimal_text, json_rows
@@ -37,6 +38,8 @@ BARS: Final[dict[str, tuple[int, int]]] = {
 _RECENT_BARS: Final = 1440
 _MAX_LIMIT: Final = 300
 _FOREVER: Final = 2**53
+#: How long trades and funding events are kept.
+_THREE_MONTHS_MS: Final = 90 * DAY_MS
 _TYPES: Final = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION")
 
 
@@ -45,7 +48,13 @@ class Okx(Venue):
 
     name = "okx"
     hosts = ("www.okx.com", "aws.okx.com", "eea.okx.com", "us.okx.com", "my.okx.com")
-    row_paths = ("/api/v5/market/candles", "/api/v5/market/history-candles")
+    row_paths = (
+        "/api/v5/market/candles",
+        "/api/v5/market/history-candles",
+        "/api/v5/market/trades",
+        "/api/v5/market/history-trades",
+        "/api/v5/public/funding-rate-history",
+    )
 
     @staticmethod
     def symbol_parameter() -> str:
@@ -69,6 +78,10 @@ class Okx(Venue):
             "/api/v5/system/status": lambda call: _success([]),
             "/api/v5/market/candles": self._recent,
             "/api/v5/market/history-candles": self._history,
+            "/api/v5/market/trades": self._recent_trades,
+            "/api/v5/market/history-trades": self._history_trades,
+            "/api/v5/market/books": self._book,
+            "/api/v5/public/funding-rate-history": self._fundings,
         }
 
     def unknown_path(self, path: str) -> Answer:
@@ -111,20 +124,16 @@ class Okx(Venue):
         return self._candles(replace(span, end=min(span.end, call.now - span.step + 1)), call)
 
     def _span(self, call: Call) -> Span:
-        name = _mandatory(call.query, "instId")
-        if name not in self.listed:
-            raise _unknown_instrument()
+        instrument = self._instrument(call)
         bar = call.query.get("bar", "1m")
         if bar not in BARS:
             raise _wrong("bar")
         step, offset = BARS[bar]
-        limit = _number(call.query, "limit", 100)
-        if not 0 < limit <= _MAX_LIMIT:
-            raise _wrong("limit")
+        limit = _limit(call.query, 100, _MAX_LIMIT)
         # Both bounds are exclusive, and the newest rows between them are answered.
         start = _number(call.query, "before", -1) + 1
         end = _number(call.query, "after", _FOREVER)
-        return Span(self.listed[name].symbol, step, start, end, offset, limit, newest=True)
+        return Span(instrument.symbol, step, start, end, offset, limit, newest=True)
 
     def _candles(self, span: Span, call: Call) -> Answer:
         instrument = self.market.instrument(span.symbol)
@@ -133,7 +142,62 @@ class Okx(Venue):
             return candle_rows(rows, instrument, span.step, call.now)
 
         data = self.pages.page(span, call.now, call.damage, self.name, form)
-        return Answer(b'{"code":"0","msg":"","data":' + data + b"}")
+        return _answered(data)
+
+    def _instrument(self, call: Call) -> Instrument:
+        name = _mandatory(call.query, "instId")
+        if name not in self.listed:
+            raise _unknown_instrument()
+        return self.listed[name]
+
+    def _recent_trades(self, call: Call) -> Answer:
+        limit = _limit(call.query, 100, 500)
+        return self._trades(TradeSpan(self._instrument(call).symbol, limit=limit, newest=True), call)
+
+    def _history_trades(self, call: Call) -> Answer:
+        query = call.query
+        span = TradeSpan(
+            self._instrument(call).symbol,
+            start=call.now - _THREE_MONTHS_MS,
+            limit=_limit(query, 100, 100),
+            newest=True,
+        )
+        if query.get("type", "1") not in ("1", "2"):
+            raise _wrong("type")
+        # ``after`` is an id or, with type 2, a time; ``before`` is always an id. Both are exclusive.
+        after = _number(query, "after", _FOREVER)
+        span = replace(span, end=after) if query.get("type") == "2" else replace(span, before_id=after)
+        if "before" in query:
+            span = replace(span, after_id=_number(query, "before", 0))
+        return self._trades(span, call)
+
+    def _trades(self, span: TradeSpan, call: Call) -> Answer:
+        instrument = self.market.instrument(span.symbol)
+        rows = call.damaged(self.market.trades(span, call.now))
+        return _answered(okx_feeds.trade_rows(rows, self.native(instrument), instrument))
+
+    def _fundings(self, call: Call) -> Answer:
+        instrument = self._instrument(call)
+        if instrument.settle is None:
+            raise _wrong("instId")
+        limit = _limit(call.query, 400, 400)
+        # Both bounds are exclusive, and the newest rows between them are answered.
+        end = min(_number(call.query, "after", _FOREVER), call.now + 1)
+        longest = max(instrument.funding_hours, *(instrument.funding_change or (0, 0))[1:]) * HOUR_MS
+        start = max(
+            _number(call.query, "before", -1) + 1,
+            call.now - _THREE_MONTHS_MS,
+            # As far back as so many events can lie.
+            end - (limit + 1) * longest,
+        )
+        rows = self.market.fundings(instrument.symbol, start, end, call.now)
+        newest = call.damaged(rows.take(slice(max(len(rows) - limit, 0), None)))
+        return _answered(okx_feeds.funding_rows(newest, self.native(instrument)))
+
+    def _book(self, call: Call) -> Answer:
+        instrument = self._instrument(call)
+        depth = _limit(call.query, 1, 400, "sz")
+        return _answered(okx_feeds.book_row(self.market.book(instrument.symbol, depth, call.now), instrument))
 
 
 def candle_rows(rows: Candles, instrument: Instrument, step: int, now: int) -> bytes:
@@ -176,6 +240,10 @@ def _success(data: list[Any]) -> Answer:
     return Answer(orjson.dumps({"code": "0", "msg": "", "data": data}))
 
 
+def _answered(rows: bytes) -> Answer:
+    return Answer(b'{"code":"0","msg":"","data":' + rows + b"}")
+
+
 def _failure(code: str, message: str, status: int = 200) -> Answer:
     return Answer.json({"code": code, "msg": message, "data": []}, status)
 
@@ -199,3 +267,10 @@ def _number(query: Mapping[str, str], name: str, default: int) -> int:
     if not value.lstrip("-").isdigit():
         raise _wrong(name)
     return int(value)
+
+
+def _limit(query: Mapping[str, str], usual: int, largest: int, name: str = "limit") -> int:
+    limit = _number(query, name, usual)
+    if not 0 < limit <= largest:
+        raise _wrong(name)
+    return limit
