@@ -14,10 +14,12 @@ from zvt_crypto.core.errors import PairNotFound, SymbolMappingError, ZvtCryptoEr
 from zvt_crypto.core.symbols import entity_id, parse_notation
 from zvt_crypto.core.tables import TableSpec, tables
 from zvt_crypto.exchanges.base import Venue
+from zvt_crypto.exchanges.instruments import Instruments
 from zvt_crypto.recorders.report import Outcome
 from zvt_crypto.store.engine import Store
 from zvt_crypto.store.reader import Query, read
-from zvt_crypto.store.writer import write_entities
+from zvt_crypto.store.sqlite import Connection
+from zvt_crypto.store.writer import close_entities, write_entities
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,8 @@ logger = logging.getLogger(__name__)
 async def record_entities(store: Store, venue: Venue, spec: TableSpec) -> Outcome:
     """Fetch all instruments of a table from a venue and store them.
 
-    Markets whose code is not unique are left out, and named in the outcome's errors.
+    Markets whose code is not unique are left out, and named in the outcome's errors. Recorded ones that the
+    venue lists no more (delisted, or renamed) stay, inactive, with the time of the list as their end.
     """
     outcome = Outcome(spec.name, f"{spec.entity_type}_{venue.exchange}", requests=1)
     try:
@@ -37,8 +40,33 @@ async def record_entities(store: Store, venue: Venue, spec: TableSpec) -> Outcom
     batch = _with_identity(found.batch, spec.entity_type, venue.exchange)
     with store.connect(venue.name, spec) as connection:
         write_entities(connection, spec, batch)
+        await _close_missing(connection, venue, spec, batch, found, outcome)
     outcome.rows = batch.num_rows
     return outcome
+
+
+async def _close_missing(
+    connection: Connection,
+    venue: Venue,
+    spec: TableSpec,
+    batch: pa.Table,
+    found: Instruments,
+    outcome: Outcome,
+) -> None:
+    """Note which recorded instruments are gone; a list that lacks most of them is not believed."""
+    unclear = [str(error.details["code"]) for error in found.conflicts if "code" in error.details]
+    kept = [
+        *batch["id"].to_pylist(),
+        *(entity_id(spec.entity_type, venue.exchange, code) for code in unclear),
+    ]
+    kind = spec.entity_type if spec.entity_type in venue.ccxt_ids else next(iter(venue.ccxt_ids))
+    gone = close_entities(connection, spec, venue.exchange, kept, await venue.client.now(kind))
+    if gone > batch.num_rows:
+        note = f"{venue.exchange} lists {batch.num_rows} and no longer {gone} of what it listed: not believed"
+        outcome.notes.append(note)
+        logger.warning("%s", note)
+    elif gone:
+        outcome.notes.append(f"{gone} of what {venue.exchange} listed before trade no more")
 
 
 def select_entities(

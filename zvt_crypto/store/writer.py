@@ -20,7 +20,7 @@ from zvt_crypto.store.layout import (
     touch_statement,
     upsert_statement,
 )
-from zvt_crypto.store.sqlite import Connection
+from zvt_crypto.store.sqlite import Connection, one_of
 
 _FOUR_BYTES: Final = float(1 << 31)
 
@@ -206,6 +206,39 @@ def write_entities(connection: Connection, spec: TableSpec, batch: pa.Table) -> 
     names = [n for n in [*ENTITY_HEAD, *(c.name for c in spec.columns)] if n in batch.column_names]
     with connection.transaction():
         connection.write(entity_upsert_statement(names).format(table=spec.name), batch.select(names))
+
+
+def close_entities(
+    connection: Connection, spec: TableSpec, exchange: str, kept: Sequence[str], ts: int
+) -> int:
+    """Note that all entities of an exchange but some trade no more, at the latest from a time on.
+
+    Args:
+        connection: An open table of layout ``entities``.
+        spec: Its definition.
+        exchange: Whose entities.
+        kept: Ids of those that are left as they are.
+        ts: Epoch ms; becomes the end date of those that have none.
+
+    Returns:
+        How many there were; where they are more than half of what was active, nothing is noted.
+    """
+    gone, parameter = one_of("id", kept)
+    active = "exchange = ? AND is_active IS NOT 0"
+    count = int(
+        connection.value(
+            f"SELECT count(*) FROM {spec.name} WHERE {active} AND NOT {gone}", (exchange, parameter)
+        )
+    )
+    total = int(connection.value(f"SELECT count(*) FROM {spec.name} WHERE {active}", (exchange,)))
+    if count and 2 * count <= total:
+        with connection.transaction():
+            connection.write(
+                f"UPDATE {spec.name} SET is_active = 0, end_date = coalesce(end_date, {ts:d})"
+                f" WHERE {active} AND NOT {gone}",
+                pa.table({"exchange": [exchange], "kept": [parameter]}),
+            )
+    return count
 
 
 def _in_order(batch: pa.Table) -> pa.Table:
