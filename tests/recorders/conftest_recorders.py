@@ -6,12 +6,13 @@ import pytest
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.levels import parse_time
 from zvt_crypto.core.tables import tables
-from zvt_crypto.domain import entities, kdata  # noqa: F401
+from zvt_crypto.domain import load_tables
 from zvt_crypto.recorders.run import Run, Selection
 from zvt_crypto.sandbox import Sandbox, SimulatedMarket
 from zvt_crypto.store.engine import Store
 from zvt_crypto.store.reader import Query, read
 
+load_tables()
 #: The sandbox's clock stands still, half a minute into a candle.
 NOW = parse_time("2024-06-10T12:34:30Z")
 DAY = 86_400_000

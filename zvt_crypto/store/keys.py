@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 
 #: Longest number that surely fits into eight bytes.
 _DIGITS: Final = 18
-_PLAIN_NUMBER: Final = rf"^(0|[1-9][0-9]{{0,{_DIGITS - 1}}})$"
 
 
 def plain_numbers(keys: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     """Which keys are kept as integers: decimal digits without a leading zero, at most eighteen."""
-    found = pc.fill_null(pc.match_substring_regex(keys, _PLAIN_NUMBER), False)
-    are_plain: npt.NDArray[np.bool_] = found.to_numpy()
+    is_short = pc.less_equal(pc.binary_length(keys), _DIGITS)
+    is_padded = pc.and_not(pc.starts_with(keys, "0"), pc.equal(keys, "0"))
+    found = pc.and_not(pc.and_(pc.ascii_is_decimal(keys), is_short), is_padded)
+    are_plain: npt.NDArray[np.bool_] = pc.fill_null(found, False).to_numpy()
     return are_plain
 
 
@@ -53,7 +54,11 @@ def in_order(batch: pa.Table, name: str) -> pa.Table:
     numbers = np.zeros(len(ts), np.int64)
     numbers[plain] = batch[name].filter(pa.array(plain)).cast(pa.int64()).to_numpy()
     texts = np.zeros(len(ts), np.int64)
-    if not plain.all():
+    if plain.all():
+        steps, further = np.diff(ts), np.diff(numbers) > 0
+        if np.all((steps > 0) | ((steps == 0) & further)):
+            return batch
+    else:
         # SQLite sorts text by its bytes, after all numbers.
         encoded = batch[name].cast(pa.binary()).combine_chunks()
         ranks = pc.rank(encoded, sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
