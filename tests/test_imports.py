@@ -18,6 +18,7 @@ ALLOWED = {
     "quality": {"core", "domain", "store"},
     "transfer": {"core", "domain", "store", "quality"},
     "recorders": {"core", "domain", "store", "exchanges", "quality", "zvt_bridge"},
+    "scheduling": {"core", "domain", "store", "exchanges", "quality", "recorders"},
     "doctor": {"core", "domain", "store", "exchanges", "quality", "zvt_bridge"},
     "api": {"core", "domain", "store", "exchanges", "quality", "recorders", "zvt_bridge"},
     "__init__": {"api", "zvt_bridge"},
@@ -29,6 +30,7 @@ FENCED = {
     "ccxt": {"exchanges/client.py"},
     "zvt": {"zvt_bridge.py", "domain", "recorders", "api"},
     "flask": {"server"},
+    "apscheduler": {"scheduling"},
     "sqlite3": set(),
 }
 

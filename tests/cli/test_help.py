@@ -17,6 +17,11 @@ VERBS = (
     "export",
     "import",
     "compact",
+    "gaps",
+    "repair",
+    "verify",
+    "certify",
+    "schedule",
 )
 HEAVY = ("pandas", "numpy", "pyarrow", "ccxt", "zvt", "plotly", "pydantic", "rich", "aiohttp", "sqlalchemy")
 

@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 from zvt_crypto.core.errors import ConfigError
+from zvt_crypto.core.schedules import ScheduleEntry, parse_entries
 
 CONFIG_VARIABLE = "ZVT_CRYPTO_CONFIG"
 
@@ -64,6 +65,15 @@ class Settings(BaseSettings):
         default=True,
         description="Keep columnar copies of settled history beside the databases, for speed.",
     )
+
+    schedule: tuple[ScheduleEntry, ...] = Field(
+        default=(), description="What `zvt-crypto schedule` records, and when; [[schedule]] in the file."
+    )
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _entries_are_named_in_errors(cls, value: Any) -> Any:
+        return parse_entries(value, where=str(config_file()))
 
     @field_validator("gateway")
     @classmethod

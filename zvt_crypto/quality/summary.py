@@ -82,7 +82,12 @@ def recorded_tables(store: Store, provider: str | None = None) -> Iterator[tuple
         ) from error
     for folder in folders:
         if provider in (None, folder.name):
-            yield from ((folder.name, spec) for spec in tables.values() if store.exists(folder.name, spec))
+            yield from ((folder.name, spec) for spec in _in_order() if store.exists(folder.name, spec))
+
+
+def _in_order() -> list[TableSpec]:
+    """All tables, those of entities first."""
+    return sorted(tables.values(), key=lambda spec: spec.layout != "entities")
 
 
 def recorded_codes(store: Store, provider: str, spec: TableSpec) -> list[str]:
