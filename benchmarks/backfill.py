@@ -48,7 +48,7 @@ from zvt_crypto.recorders.run import Run, Selection
 from zvt_crypto.exchanges.client import import_exchange
 import_exchange("binance")
 first, last = int(sys.argv[2]), int(sys.argv[3])
-run = Run(load_settings(gateway=sys.argv[1], data_path=sys.argv[4], rate_limit=False),
+run = Run(load_settings(gateway=sys.argv[1], data_path=sys.argv[4], rate_limit=False, archives=False),
           Selection("binance", (tables["cryptopair_1m_kdata"],), codes=("btcusdt",), start=first, end=last))
 began = time.perf_counter()
 report = run.start()
@@ -62,7 +62,7 @@ def run(runs: int = 5) -> tuple[str, list[Row], list[str]]:
     """All three against one sandbox whose pages are rendered beforehand, in turn."""
     freqtrade = peer_freqtrade.install()
     ours, loop, command, peer = [], [], [], []
-    with tempfile.TemporaryDirectory() as name, _sandbox() as gateway:
+    with tempfile.TemporaryDirectory() as name, Sandboxed() as gateway:
         folder = Path(name)
         for attempt in range(runs + 1):
             one = folder / str(attempt)
@@ -116,7 +116,7 @@ def _rows(ours: Any, loop: Any, command: Any, peer: Any) -> list[Row]:
     ]
 
 
-class _sandbox:
+class Sandboxed:
     """The sandbox as a process; yields its URL."""
 
     def __enter__(self) -> str:
@@ -151,6 +151,7 @@ def _command(gateway: str, folder: Path) -> dict[str, float]:
             "ZVT_HOME": str(folder),
             "ZVT_CRYPTO_GATEWAY": gateway,
             "ZVT_CRYPTO_RATE_LIMIT": "false",
+            "ZVT_CRYPTO_ARCHIVES": "false",
             "PYTHONPATH": str(ROOT),
         },
     )  # fmt: skip

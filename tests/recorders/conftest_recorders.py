@@ -40,7 +40,7 @@ def box(running):
 class Recorder:
     """Runs selections with settings that fail fast, and reads back what was stored."""
 
-    def __init__(self, url, folder):
+    def __init__(self, url, folder, archives=False):
         self.settings = Settings(
             data_path=folder / "data",
             gateway=url,
@@ -49,6 +49,7 @@ class Recorder:
             max_attempts=4,
             retry_wait_seconds=0.02,
             busy_timeout_seconds=2,
+            archives=archives,
         )
         self.store = Store(self.settings)
 

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zvt_crypto.core.levels import level_ms
+from zvt_crypto.exchanges import bybit_archive
+from zvt_crypto.exchanges.archive_files import ArchiveFile
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
 from zvt_crypto.exchanges.objects import base_volume, columns_of, order_book_row
 from zvt_crypto.exchanges.paging import Part, newest_page, walk_down
@@ -125,6 +127,18 @@ class Bybit(Venue):
             _book_side(instrument, book.get("b")),
             _book_side(instrument, book.get("a")),
         )
+
+    def archive_files(
+        self, instrument: Instrument, feed: str, level: str | None, start: int, end: int, now: int
+    ) -> list[ArchiveFile]:
+        """See ``bybit_archive``."""
+        return bybit_archive.files(instrument, feed, start, end, now)
+
+    def fetch_archive(
+        self, instrument: Instrument, feed: str, level: str | None, file: ArchiveFile
+    ) -> AsyncIterator[Part]:
+        """See ``bybit_archive``."""
+        return bybit_archive.fetch(self.client, instrument, file)
 
     async def extras(
         self, entity_type: str, markets: Sequence[Mapping[str, Any]]

@@ -32,8 +32,10 @@ T = TypeVar("T")
 CCXT: Final = "ccxt"
 
 
-#: Files of an archive under way at once.
+#: Files of an archive that are fetched at once, and that are unpacked at once: rows come faster than they are
+#: stored even so.
 _DOWNLOADS: Final = 4
+_UNPACKED: Final = 2
 
 
 class Client:
@@ -60,6 +62,7 @@ class Client:
         self._state_dir = state_dir or settings.data_path.parent / "state"
         self._patience = patience
         self._connections: dict[str, Connection] = {}
+        self.unpacking = asyncio.Semaphore(_UNPACKED)
         self._downloads = asyncio.Semaphore(_DOWNLOADS)
         self._failing_hosts: set[str] = set()
 
@@ -127,9 +130,7 @@ class Client:
         connection = self._connection(entity_type)
         return await connection.unified(method, args, dict(params or {}), read, subject)
 
-    async def download(
-        self, entity_type: str, host: str, path: str, target: IO[bytes], largest: int
-    ) -> None:
+    async def download(self, entity_type: str, host: str, path: str, target: IO[bytes], largest: int) -> None:
         """Fetch a file of a public archive, ``https://{host}{path}``, over what ``target`` holds.
 
         A host that fails a file for good is not asked for any other: its files can be done without.

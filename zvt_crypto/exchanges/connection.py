@@ -14,6 +14,7 @@ import tenacity
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import ProviderUnavailable, RateLimitExceeded, RetriableError, ZvtCryptoError
 from zvt_crypto.exchanges.ccxt_errors import our_error
+from zvt_crypto.exchanges.download import receive
 from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.transport import CALL, Call
 
@@ -158,15 +159,11 @@ class Connection:
         return self._offset_ms
 
     async def download(self, host: str, path: str, target: IO[bytes], largest: int) -> None:
-        """Fetch ``https://{host}{path}`` into a file, past the budget of the API; see ``download.receive``."""
-        from zvt_crypto.exchanges.download import receive
-
+        """Fetch ``https://{host}{path}`` into a file, outside of the API's budget; see ``receive``."""
         self.exchange.open()  # the session, where no request was made yet
         url = f"{self.exchange.gateway or 'https:/'}/{host}{path}"
         timeout = self._settings.timeout_seconds
-        await self._attempts(
-            lambda: receive(self.exchange.session, url, target, largest, timeout), subject=None
-        )
+        await self._attempts(lambda: receive(self.exchange.session, url, target, largest, timeout), None)
 
     async def close(self) -> None:
         """Close the HTTP session."""

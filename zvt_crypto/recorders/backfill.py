@@ -57,6 +57,7 @@ class Job:
         now: The exchange's time, epoch ms.
         outcome: What has become of it so far.
         spans: The only stretches of time from start to end that are wanted; None means all.
+        used_files: Whether files of an archive were fetched since it was planned.
     """
 
     instrument: Instrument
@@ -249,15 +250,22 @@ class Backfill:
                 await asyncio.sleep(self.pause_seconds)
 
     async def _finish(self, job: Job) -> None:
-        """Put the ledger in order, and hold against it whether all that was wanted is there."""
+        """Put the ledger in order, and hold against it whether all that was wanted is there.
+
+        The exchange is asked for what files of an archive lack before.
+        """
         await self.table.call(lambda: coverage.tidy(self.table.connection, job.key))
         if job.wanted and not job.outcome.errors:
             missing = await self._missing(job)
+            if missing and job.used_files:
+                self._ask_for(job, missing)
+            if job.windows:
+                return
             if missing:
                 job.outcome.errors.append(self.feed.shortfall(job.instrument, missing))
         self.progress.finished(job.outcome)
 
-    def _ask_for(self, job: Job, spans: list[coverage.Span]) -> None:
+    def _ask_for(self, job: Job, spans: list[Span]) -> None:
         """Queue a job again for what is missing, this time without files."""
         job.used_files = False
         windows = plan_windows(
@@ -286,7 +294,7 @@ class Backfill:
                 await self._record(job, Window(start, end))
 
     async def _record_parts(self, job: Job, parts: AsyncIterator[Part], source: str) -> None:
-        bad: list[coverage.Span] = []
+        bad: list[Span] = []
         async for part in parts:
             checked = check(self.feed.spec, part.rows)
             if checked.rejected and source == coverage.REST:

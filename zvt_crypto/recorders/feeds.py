@@ -122,24 +122,28 @@ class CandleFeed(Feed):
         return self._pages(instrument, file) > file.requests
 
     async def fetch_file(self, instrument: Instrument, file: ArchiveFile) -> AsyncIterator[Part]:
-        """See ``Feed``; one part with rows, and one for each further run of candles without a hole.
+        """See ``Feed``; the rows, then a part without rows for each run of candles that has no hole.
 
         So what the file lacks stays missing, and the exchange is asked for it.
 
         Raises:
             ArchiveUnusable: To ask for what it lacks takes as many requests as to ask for everything.
         """
-        parts = [part async for part in super().fetch_file(instrument, file)]
-        rows = pa.concat_tables(part.rows for part in parts)
-        ts = rows["ts"].to_numpy()
-        ts = np.unique(ts[ts % self.step == 0])
+        times = []
+        requests = 0
+        async for part in super().fetch_file(instrument, file):
+            times.append(part.rows["ts"].to_numpy())
+            requests += part.requests
+            if part.rows.num_rows:
+                yield Part(part.rows, file.end, file.end, requests=0)
+        ts = np.unique(np.concatenate(times))
+        ts = ts[ts % self.step == 0]
         ends = np.append(np.flatnonzero(np.diff(ts) > self.step), len(ts) - 1)
         if not len(ts) or len(ends) > self._pages(instrument, file):
             raise ArchiveUnusable(f"{file.name} has {len(ts)} {self.what}, in {len(ends)} pieces")
-        requests = sum(part.requests for part in parts)
         for first, last in zip(np.append(0, ends[:-1] + 1), ends, strict=True):
-            yield Part(rows, int(ts[first]), int(ts[last]) + self.step, requests)
-            rows, requests = rows.slice(0, 0), 0
+            yield Part(part.rows.slice(0, 0), int(ts[first]), int(ts[last]) + self.step, requests)
+            requests = 0
 
     def _pages(self, instrument: Instrument, file: ArchiveFile) -> int:
         return len(self.windows(instrument, [(file.start, file.end)], 1))

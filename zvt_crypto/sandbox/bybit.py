@@ -10,7 +10,7 @@ wrong parameter), dated futures and options (no rows), orders and accounts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import orjson
@@ -44,8 +44,12 @@ class Bybit(Venue):
     """api.bybit.com."""
 
     name = "bybit"
-    hosts = ("api.bybit.com", "api.bytick.com")
-    row_paths = ("/v5/market/kline", "/v5/market/recent-trade", "/v5/market/funding/history")
+    hosts: ClassVar[tuple[str, ...]] = ("api.bybit.com", "api.bytick.com")
+    row_paths: ClassVar[tuple[str, ...]] = (
+        "/v5/market/kline",
+        "/v5/market/recent-trade",
+        "/v5/market/funding/history",
+    )
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -231,10 +235,8 @@ def candle_rows(rows: Candles, instrument: Instrument) -> bytes:
 def trade_rows(rows: Trades, instrument: Instrument, name: str) -> bytes:
     """Trades as Bybit writes them, the newest first."""
     newest_first = rows.take(np.arange(len(rows))[::-1])
-    ids = decimal_text(newest_first.id)
-    if instrument.settle is not None:
-        ids = pc.binary_join_element_wise(_UUID, pc.utf8_lpad(ids, 12, "0"), "")
-    size = _amounts(newest_first.price, newest_first.volume, instrument)
+    ids = execution_ids(newest_first, instrument)
+    size = amounts(newest_first.price, newest_first.volume, instrument)
     return json_rows(
         '{"execId":"',
         ids,
@@ -248,6 +250,14 @@ def trade_rows(rows: Trades, instrument: Instrument, name: str) -> bytes:
         decimal_text(newest_first.ts),
         '","isBlockTrade":false}',
     )
+
+
+def execution_ids(rows: Trades, instrument: Instrument) -> pa.Array:
+    """The ids of trades."""
+    ids = decimal_text(rows.id)
+    if instrument.settle is None:
+        return ids
+    return pc.binary_join_element_wise(_UUID, pc.utf8_lpad(ids, 12, "0"), "")
 
 
 def funding_rows(rows: Fundings, name: str) -> bytes:
@@ -265,11 +275,11 @@ def funding_rows(rows: Fundings, name: str) -> bytes:
 def level_rows(levels: Array, instrument: Instrument) -> bytes:
     """One side of an order book: price and size as strings, the best first."""
     price, volume = np.ascontiguousarray(levels[:, 0]), np.ascontiguousarray(levels[:, 1])
-    size = decimal_text(_amounts(price, volume, instrument))
+    size = decimal_text(amounts(price, volume, instrument))
     return json_rows('["', decimal_text(price), '","', size, '"]')
 
 
-def _amounts(price: Array, volume: Array, instrument: Instrument) -> Array:
+def amounts(price: Array, volume: Array, instrument: Instrument) -> Array:
     """Coins, or dollars where the contract is inverse."""
     return np.round(price * volume, instrument.turnover_digits) if instrument.inverse else volume
 
