@@ -127,16 +127,29 @@ def test_many_first_users_at_once(store):
     assert errors == []
 
 
-def test_a_file_of_the_layout_before_is_brought_up_to_date(store):
+def test_a_file_of_the_first_layout_is_brought_up_to_date(store):
     """Layout 1 had the touch in the view's triggers only, and versions that count."""
     with store.connect("binance", SPEC) as connection:
+        connection.run("DROP TABLE proofs")
         for trigger in ("rows_update", "rows_move", "rows_delete"):
             connection.run(f"DROP TRIGGER {trigger}")
         connection.run("INSERT INTO chunks VALUES (1, 1, 7, 0)")
         connection.run("PRAGMA user_version = 1")
     with store.connect("binance", SPEC) as connection:
-        assert connection.value("PRAGMA user_version") == 2
+        assert connection.value("PRAGMA user_version") == 3
+        assert connection.value("SELECT count(*) FROM proofs") == 0
         assert connection.value("SELECT version FROM chunks") > 1_000_000
         triggers = connection.query("SELECT name FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
     view = [f"{SPEC.name}_{verb}" for verb in ("delete", "insert", "update")]
     assert triggers["name"].to_pylist() == [*view, "rows_delete", "rows_move", "rows_update"]
+
+
+def test_a_file_of_the_second_layout_gets_its_proofs_and_keeps_its_versions(store):
+    with store.connect("binance", SPEC) as connection:
+        connection.run("DROP TABLE proofs")
+        connection.run("INSERT INTO chunks VALUES (1, 1, 7, 0)")
+        connection.run("PRAGMA user_version = 2")
+    with store.connect("binance", SPEC) as connection:
+        assert connection.value("PRAGMA user_version") == 3
+        assert connection.value("SELECT version FROM chunks") == 7
+        assert connection.value("SELECT count(*) FROM proofs") == 0

@@ -137,9 +137,23 @@ def _series_dict(summary: TableSummary, series: Series, with_gaps: bool) -> dict
         shown["missing"] = int(gaps.missing.sum())
         shown["missing_absent"] = gaps.missing_in(ABSENT)
         shown["missing_unrecorded"] = gaps.missing_in(UNRECORDED, UNCONFIRMED)
+        shown["verdict"] = _verdict(series)
         if with_gaps:
             shown["gap_list"] = list(_gap_dicts(summary, series))
     return shown
+
+
+def _verdict(series: Series) -> str:
+    """``complete``, or how much of the series is recorded; ``gaps`` and ``certify`` look closer."""
+    gaps = series.gaps
+    if gaps is None:
+        return ""
+    holes, missing = gaps.count(UNRECORDED, UNCONFIRMED), gaps.missing_in(UNRECORDED, UNCONFIRMED)
+    if not holes:
+        return "complete"
+    # Rounded down: what is not complete must not look as if it were.
+    share = int(1000 * (1 - missing / (series.rows + int(gaps.missing.sum())))) / 10
+    return f"{share} %: {holes:,} {'hole' if holes == 1 else 'holes'} can be healed"
 
 
 def _gap_dicts(summary: TableSummary, series: Series) -> Iterator[dict[str, Any]]:
@@ -176,8 +190,9 @@ def _print_summaries(state: State, store: Store, summaries: Sequence[TableSummar
         if not summary.series:
             continue
         shown = Table(box=None, padding=(0, 1, 0, 2))
-        for name in ("symbol", "rows", "first", "last", "gaps", "not on exchange", "not recorded"):
-            shown.add_column(name, justify="left" if name in ("symbol", "first", "last") else "right")
+        for name in ("symbol", "rows", "first", "last", "gaps", "not on exchange", "not recorded", "verdict"):
+            is_text = name in ("symbol", "first", "last", "verdict")
+            shown.add_column(name, justify="left" if is_text else "right")
         for series in summary.series:
             shown.add_row(*_cells(series))
         state.print_table(shown)
@@ -187,9 +202,10 @@ def _cells(series: Series) -> list[str]:
     cells = [series.code, f"{series.rows:,}", _minute(series.first), _minute(series.last)]
     gaps = series.gaps
     if gaps is None:
-        return [*cells, "", "", ""]
+        return [*cells, "", "", "", ""]
     unrecorded = gaps.missing_in(UNRECORDED, UNCONFIRMED)
-    return [*cells, f"{len(gaps):,}", f"{gaps.missing_in(ABSENT):,}", f"{unrecorded:,}"]
+    counts = (len(gaps), gaps.missing_in(ABSENT), unrecorded)
+    return [*cells, *(f"{count:,}" for count in counts), _verdict(series)]
 
 
 def _print_gaps(state: State, summaries: Sequence[TableSummary]) -> None:

@@ -48,6 +48,23 @@ def recorded_rows(function: F) -> F:
     return function
 
 
+def recorded_series(function: F) -> F:
+    """Add what names recorded series: data source, markets, levels or feeds, and times."""
+    for option in (
+        end,
+        start,
+        click.option(
+            "--funding", is_flag=True, help="Funding events; candles then only where --levels are given."
+        ),
+        click.option("--perps", is_flag=True, help="Only perpetuals."),
+        click.option("--levels", multiple=True, metavar="LEVEL,...", help="Only candles of these levels."),
+        codes,
+        click.option("--provider", help="Only this data source."),
+    ):
+        function = option(function)
+    return function
+
+
 def network(function: F) -> F:
     """Add the options of verbs that talk to exchanges."""
     for option in (

@@ -142,13 +142,13 @@ def _column_of_bars(column: pa.ChunkedArray, rule: str, starts: Integers) -> pa.
         column = column.fill_null(0)
     values = column.to_numpy()
     if rule == "sum" and values.dtype.kind == "f":
-        reduced = _decimal_sums(values, np.diff(starts, append=len(values)))
+        reduced = decimal_sums(values, np.diff(starts, append=len(values)))
     else:
         reduced = _REDUCE[rule].reduceat(values, starts)
     return pa.array(reduced, column.type, mask=is_unknown)
 
 
-def _decimal_sums(values: Floats, counts: Integers) -> Floats:
+def decimal_sums(values: Floats, counts: Integers) -> Floats:
     """The sums of ``resample``: each bar within the first limits that are exact for it."""
     sums = np.empty(len(counts))
     left = np.arange(len(counts))

@@ -19,6 +19,7 @@ class Outcome:
         requests: Requests that it took.
         errors: What went wrong, in order; empty for a symbol that is complete.
         notes: What did not go as planned but was put right, in order.
+        answered: What the exchange answered for, where only some stretches of time were wanted.
     """
 
     table: str
@@ -27,6 +28,7 @@ class Outcome:
     requests: int = 0
     errors: list[ZvtCryptoError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    answered: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

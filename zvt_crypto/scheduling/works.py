@@ -12,7 +12,7 @@ from typing import Protocol
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import DataQualityFailure
 from zvt_crypto.core.levels import DAY_MS, floor_ms, iso
-from zvt_crypto.quality.holes import RecordedSeries
+from zvt_crypto.quality.series import RecordedSeries
 from zvt_crypto.recorders.repairing import Repair, repair
 from zvt_crypto.recorders.report import Outcome, Report, Silent
 from zvt_crypto.recorders.run import Run, Selection

@@ -107,7 +107,8 @@ class Store:
             version = connection.value("PRAGMA user_version")
             if version == 0 and connection.value("SELECT count(*) FROM sqlite_master"):
                 raise StoreCorrupt(f"{connection.path} holds tables of another program")
-            statements = create_statements(spec, provider) if version == 0 else upgrade_statements(spec)
+            made = version == 0
+            statements = create_statements(spec, provider) if made else upgrade_statements(spec, version)
             if version != LAYOUT_VERSION:
                 for statement in statements:
                     connection.run(statement)

@@ -192,6 +192,12 @@ class History:
         chosen = rows.filter(pc.is_in(rows[key.name], value_set=pa.array(wanted, pa.string())))
         return chosen.select(self.schema(columns).names)
 
+    def count(self, series: Series, start: int | None, end: int | None) -> int:
+        """How many rows an entity has in ``[start, end)``; None leaves a side open."""
+        bounds = "" if start is None else f" AND ts >= {start:d}"
+        bounds += "" if end is None else f" AND ts < {end:d}"
+        return int(self.connection.value(f"SELECT count(*) FROM rows WHERE entity = {series.key:d}{bounds}"))
+
     def next_time(self, series: Series, start: int) -> int | None:
         """Time of the first row at or after ``start``."""
         found = self.connection.value(

@@ -17,7 +17,7 @@ from zvt_crypto.core.tables import Column, TableSpec
 from zvt_crypto.store.keys import kept_key_sql
 
 #: Raised with every change of the SQL below; ``upgrade_statements`` brings older files up to it.
-LAYOUT_VERSION: Final = 2
+LAYOUT_VERSION: Final = 3
 
 _SQL_TYPE: Final = {"float": "REAL", "int": "INTEGER", "text": "TEXT", "time": "INTEGER", "bool": "INTEGER"}
 
@@ -49,6 +49,13 @@ ENTITY_HEAD: Final = {
 
 _NEW_VERSION: Final = "random() & 9223372036854775807"
 
+#: What was found out about stretches of an entity's time; see ``proofs``.
+_PROOFS: Final = (
+    "CREATE TABLE proofs (entity INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,"
+    " kind TEXT NOT NULL, evidence TEXT NOT NULL, proved_at INTEGER NOT NULL,"
+    " PRIMARY KEY (entity, start, stop, kind)) WITHOUT ROWID"
+)
+
 # pandas and ORM sessions write times as text, our own code as epoch milliseconds.
 _NEW_TS = (
     "CASE typeof(NEW.timestamp) WHEN 'integer' THEN NEW.timestamp"
@@ -67,15 +74,25 @@ def create_statements(spec: TableSpec, provider: str) -> list[str]:
     return [*_series_tables(spec), _view(spec, provider), *_triggers(spec)]
 
 
-def upgrade_statements(spec: TableSpec) -> list[str]:
-    """The statements that bring a file of the layout before this one up to it."""
+def upgrade_statements(spec: TableSpec, version: int) -> list[str]:
+    """The statements that bring a file of an older layout up to this one.
+
+    Args:
+        spec: The table.
+        version: The file's layout, from 1 on.
+    """
     if spec.layout == "entities":
         return []
-    return [
-        *(f"DROP TRIGGER IF EXISTS {spec.name}_{verb}" for verb in ("insert", "delete", "update")),
-        *_triggers(spec),
-        f"UPDATE chunks SET version = {_NEW_VERSION}",
-    ]
+    statements: list[str] = []
+    if version < 2:
+        statements += [
+            *(f"DROP TRIGGER IF EXISTS {spec.name}_{verb}" for verb in ("insert", "delete", "update")),
+            *_triggers(spec),
+            f"UPDATE chunks SET version = {_NEW_VERSION}",
+        ]
+    if version < 3:
+        statements.append(_PROOFS)
+    return statements
 
 
 def decoded(column: Column) -> str:
@@ -156,6 +173,7 @@ def _series_tables(spec: TableSpec) -> list[str]:
         "INSERT INTO meta VALUES ('uid', lower(hex(randomblob(8))))",
         "CREATE TABLE removed (entity INTEGER NOT NULL, ts INTEGER NOT NULL,"
         " PRIMARY KEY (entity, ts)) WITHOUT ROWID",
+        _PROOFS,
     ]
 
 
