@@ -20,6 +20,7 @@ Integers = npt.NDArray[np.int64]
 
 #: Bytes of text that are parsed at a time, and the longest line.
 _BLOCK: Final = 1 << 22
+_FIRST_BLOCK: Final = 1 << 19
 #: Times of this century below the first number are in its unit, whose nanoseconds are the second.
 _UNITS: Final = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3), (10**20, 1))
 _NUMBER: Final = re.compile(r"-?[0-9.]+")
@@ -154,9 +155,11 @@ def _is_data(line: bytes) -> bool:
 
 
 def _blocks(stream: Stream, name: str, largest: int) -> Iterator[bytes]:
-    """Whole lines, about ``_BLOCK`` bytes at a time."""
+    """Whole lines, up to about ``_BLOCK`` bytes at a time; the first are small, so that storing begins soon."""
     rest, total = b"", 0
-    while chunk := stream.read(_BLOCK):
+    size = _FIRST_BLOCK
+    while chunk := stream.read(size):
+        size = min(2 * size, _BLOCK)
         total += len(chunk)
         cut = chunk.rfind(b"\n") + 1
         if total > largest or (not cut and len(rest) + len(chunk) > _BLOCK):

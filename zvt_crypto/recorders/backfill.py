@@ -37,8 +37,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: How long the writing thread lets pages gather. Each step of a transaction has to win Python's lock back
-#: from the busy event loop, so a few pages at once cost hardly more than one.
+#: How long the writing thread lets the pages of requests gather; those of files are large. Each step of a
+#: transaction has to win Python's lock back from the busy event loop, so a few pages at once cost hardly more
+#: than one.
 _GATHER_SECONDS: Final = 0.002
 
 #: So many symbols failing in a row, none having succeeded, means that the exchange itself cannot be had.
@@ -110,7 +111,8 @@ class TableThread:
     def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._waiting:  # an earlier call has taken the page that this one was made for
             return
-        time.sleep(_GATHER_SECONDS)
+        if self._waiting[0][0].source == coverage.REST:
+            time.sleep(_GATHER_SECONDS)
         taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
         error: BaseException | None = None
         try:

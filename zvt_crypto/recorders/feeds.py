@@ -136,7 +136,9 @@ class CandleFeed(Feed):
             requests += part.requests
             if part.rows.num_rows:
                 yield Part(part.rows, file.end, file.end, requests=0)
-        ts = np.unique(np.concatenate(times))
+        ts = np.concatenate(times)
+        if not np.all(ts[1:] > ts[:-1]):
+            ts = np.unique(ts)
         ts = ts[ts % self.step == 0]
         ends = np.append(np.flatnonzero(np.diff(ts) > self.step), len(ts) - 1)
         if not len(ts) or len(ends) > self._pages(instrument, file):
