@@ -326,6 +326,7 @@ def test_microseconds_are_kept(trades):
 
 def test_a_large_file_comes_in_parts_that_do_not_cover_it(host, read, monkeypatch):
     monkeypatch.setattr(archive_csv, "_BLOCK", 4096)
+    monkeypatch.setattr(archive_csv, "_FIRST_BLOCK", 1024)
     file = the_file("trades")
     text = text_of(*(agg_trade(n, n) for n in range(1000)))
     host.put(file, zipped(text, "BTCUSDT-aggTrades-2024-01-15.csv"))

@@ -155,9 +155,9 @@ def _is_data(line: bytes) -> bool:
 
 
 def _blocks(stream: Stream, name: str, largest: int) -> Iterator[bytes]:
-    """Whole lines, up to about ``_BLOCK`` bytes at a time; the first are small, so that storing begins soon."""
+    """Whole lines, up to about ``_BLOCK`` bytes at a time; the first are few: storing begins soon."""
     rest, total = b"", 0
-    size = _FIRST_BLOCK
+    size = min(_FIRST_BLOCK, _BLOCK)
     while chunk := stream.read(size):
         size = min(2 * size, _BLOCK)
         total += len(chunk)

@@ -13,11 +13,12 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 
-from zvt_crypto.core.config import Settings
+from zvt_crypto.core.config import Settings, switched_off
 from zvt_crypto.core.errors import ArchiveUnusable, NotSupported, RetriableError, unknown_value
 from zvt_crypto.core.lazy import make_lazy
 from zvt_crypto.exchanges.budget import PATIENCE_SECONDS, Pause
 from zvt_crypto.exchanges.connection import Connection
+from zvt_crypto.exchanges.health import HealthLog, health_path
 from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.throttle import Budget
 from zvt_crypto.exchanges.transport import PRICING, Priced, Transport
@@ -58,7 +59,7 @@ class Client:
         patience: float = PATIENCE_SECONDS,
     ) -> None:
         self.venue = venue
-        self.settings = settings
+        self.settings = settings.of_exchange(venue.exchange)
         self._state_dir = state_dir or settings.data_path.parent / "state"
         self._patience = patience
         self._connections: dict[str, Connection] = {}
@@ -195,6 +196,8 @@ class Client:
 
     def _connect(self, ccxt_id: str) -> Connection:
         settings = self.settings
+        if not settings.is_enabled(self.venue.exchange):
+            raise switched_off(self.venue.exchange)
         options = dict(self.venue.ccxt_options.get(ccxt_id, {}))
         exchange_class, failure = import_exchange(ccxt_id)
         exchange: Any = type(ccxt_id, (Transport, exchange_class), {})(
@@ -212,6 +215,7 @@ class Client:
         )
         exchange.pause = Pause(ccxt_id, self._state_dir / f"{ccxt_id}.json", self._patience)
         exchange.budget = Budget(ccxt_id, self._state_dir / f"{ccxt_id}.budget", exchange.rateLimit)
+        exchange.health = HealthLog(ccxt_id, health_path(self._state_dir, ccxt_id))
         exchange.slots = asyncio.Semaphore(settings.concurrency)
         if settings.gateway is not None:
             exchange.use_gateway(settings.gateway)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from zvt_crypto.core.errors import RateLimitExceeded
 from zvt_crypto.exchanges.budget import Pause
 from zvt_crypto.exchanges.ccxt_errors import no_answer, refusal
+from zvt_crypto.exchanges.health import HealthLog
 from zvt_crypto.exchanges.rawrows import cut_rows
 from zvt_crypto.exchanges.throttle import Budget
 
@@ -66,6 +67,7 @@ class Transport(CcxtExchange):
 
     pause: Pause
     budget: Budget
+    health: HealthLog
     slots: asyncio.Semaphore
     gateway: str | None = None
     listed: tuple[dict[str, Any], ...] = ()
@@ -89,13 +91,19 @@ class Transport(CcxtExchange):
             raise Priced(_COST.get() / 1000)
         async with self.slots:
             await self._may_go()
-            call = CALL.get()
-            if call is None:
-                return await super().fetch(url, method, headers, body)
-            call.sent = time.time()
-            answer = await super().fetch(url, method, headers, body)
-            call.received = time.time()
-            return answer
+            with self.health.request(_COST.get()):
+                call = CALL.get()
+                if call is None:
+                    return await super().fetch(url, method, headers, body)
+                call.sent = time.time()
+                answer = await super().fetch(url, method, headers, body)
+                call.received = time.time()
+                return answer
+
+    async def close(self) -> None:
+        """Close the HTTP session."""
+        self.health.close()
+        await super().close()
 
     def on_json_response(self, response_body: str) -> Any:
         """Decode an answer, without its rows if the caller wants those as text."""
