@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from platformdirs import user_config_path
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +23,10 @@ from zvt_crypto.core.schedules import ScheduleEntry, parse_entries
 
 CONFIG_VARIABLE = "ZVT_CRYPTO_CONFIG"
 
+#: A shorter token could be guessed.
+LEAST_TOKEN: Final = 16
+_EXCHANGE_NAME: Final = re.compile(r"[a-z0-9]{1,40}")
+
 
 def config_file() -> Path:
     """The settings file: ``$ZVT_CRYPTO_CONFIG``, else ``config.toml`` in the user's configuration folder."""
@@ -31,10 +38,32 @@ def _zvt_data_path() -> Path:
     return Path(os.environ.get("ZVT_HOME") or Path.home() / "zvt-home") / "data"
 
 
+class ExchangeSettings(BaseModel):
+    """What holds for one exchange instead of the general setting; ``[exchange.<name>]`` in the file.
+
+    None leaves the general setting in force.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    enabled: bool | None = Field(default=None, description="Whether the exchange may be asked at all.")
+    rate_limit: bool | None = Field(default=None, description="Keep to the published request budget.")
+    concurrency: int | None = Field(default=None, ge=1, le=64, description="Requests under way at once.")
+    timeout_seconds: float | None = Field(
+        default=None, gt=0, le=600, allow_inf_nan=False, description="How long to wait for one answer."
+    )
+
+
 class Settings(BaseSettings):
     """Everything that can be configured. Each field ``x`` is read from ``ZVT_CRYPTO_X`` too."""
 
-    model_config = SettingsConfigDict(env_prefix="ZVT_CRYPTO_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ZVT_CRYPTO_",
+        extra="forbid",
+        frozen=True,
+        # A value that is wrong may be a secret.
+        hide_input_in_errors=True,
+    )
 
     data_path: Path = Field(
         default_factory=_zvt_data_path,
@@ -66,6 +95,49 @@ class Settings(BaseSettings):
         description="Keep columnar copies of settled history beside the databases, for speed.",
     )
 
+    public_requests_per_minute: int = Field(
+        default=1_000,
+        ge=0,
+        description="Requests a minute that the server answers one client; 0 is no limit.",
+    )
+    limits_storage: str = Field(
+        default="memory://",
+        description="Where requests are counted: memory://, or redis://host:6379 for several servers.",
+    )
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="Proxies in front of the server whose X-Forwarded-For and -Proto are believed.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        description="Origins whose pages may read the server's answers, such as https://charts.example.org.",
+    )
+    server_threads: int = Field(
+        default=8, ge=1, le=256, description="Requests that the server works on at once; more of them wait."
+    )
+    server_requests: int = Field(
+        default=512, ge=1, description="Requests under way or waiting; beyond, the server answers 503."
+    )
+    server_streams: int = Field(
+        default=8, ge=1, le=256, description="Streams of many rows at once; beyond, the server answers 503."
+    )
+    receive_timeout_seconds: float = Field(
+        default=20.0, gt=0, description="How long a client of the server may take to send a request."
+    )
+    send_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="How long a client of the server may read nothing of its answer."
+    )
+
+    exchange: Mapping[str, ExchangeSettings] = Field(
+        default_factory=dict, description="What differs for single exchanges: [exchange.<name>] in the file."
+    )
+    admin_token: SecretStr | None = Field(
+        default=None,
+        description=f"What changes of the settings over HTTP need; {LEAST_TOKEN} characters or more.",
+    )
+
     schedule: tuple[ScheduleEntry, ...] = Field(
         default=(), description="What `zvt-crypto schedule` records, and when; [[schedule]] in the file."
     )
@@ -75,6 +147,21 @@ class Settings(BaseSettings):
     def _entries_are_named_in_errors(cls, value: Any) -> Any:
         return parse_entries(value, where=str(config_file()))
 
+    @field_validator("exchange")
+    @classmethod
+    def _exchanges_have_names(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name in value:
+            if not _EXCHANGE_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of an exchange: write it as binance")
+        return value
+
+    @field_validator("admin_token")
+    @classmethod
+    def _token_is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < LEAST_TOKEN:
+            raise ValueError(f"must have {LEAST_TOKEN} characters or more")
+        return value
+
     @field_validator("gateway")
     @classmethod
     def _gateway_is_a_base_url(cls, value: str | None) -> str | None:
@@ -83,6 +170,28 @@ class Settings(BaseSettings):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _cors_origins_are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if (
+                parts.scheme not in ("http", "https")
+                or not parts.netloc
+                or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError(f"{origin!r} is no origin; write it as https://charts.example.org")
+        return value
+
+    def of_exchange(self, exchange: str) -> Settings:
+        """The settings with what differs for an exchange put in their place."""
+        own = self.exchange.get(exchange, ExchangeSettings())
+        return self.model_copy(update=own.model_dump(exclude={"enabled"}, exclude_none=True))
+
+    def is_enabled(self, exchange: str) -> bool:
+        """Whether an exchange may be asked."""
+        return self.exchange.get(exchange, ExchangeSettings()).enabled is not False
 
     @classmethod
     def settings_customise_sources(
@@ -95,6 +204,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order of precedence: arguments, environment, file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+
+def switched_off(exchange: str) -> ConfigError:
+    """The error of a request to an exchange that is not enabled."""
+    return ConfigError(
+        f"exchange {exchange} is switched off in the settings",
+        suggestions=(f"set enabled = true under [exchange.{exchange}] in {config_file()}",),
+        setting=f"exchange.{exchange}.enabled",
+    )
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -73,7 +73,12 @@ class Counts(NamedTuple):
 
     def plus(self, other: Counts) -> Counts:
         """Both together."""
-        return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return Counts(
+            self.requests + other.requests,
+            self.failures + other.failures,
+            self.latency_ms + other.latency_ms,
+            self.cost_ms + other.cost_ms,
+        )
 
     @property
     def error_rate(self) -> float | None:
