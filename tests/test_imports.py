@@ -20,6 +20,7 @@ ALLOWED = {
     "recorders": {"core", "domain", "store", "exchanges", "quality", "zvt_bridge"},
     "scheduling": {"core", "domain", "store", "exchanges", "quality", "recorders"},
     "doctor": {"core", "domain", "store", "exchanges", "quality", "zvt_bridge"},
+    "server": {"core", "domain", "store", "exchanges", "quality", "recorders", "scheduling", "api"},
     "api": {"core", "domain", "store", "exchanges", "quality", "recorders", "zvt_bridge"},
     "__init__": {"api", "zvt_bridge"},
 }

@@ -22,8 +22,12 @@ VERBS = (
     "verify",
     "certify",
     "schedule",
+    "serve",
 )
-HEAVY = ("pandas", "numpy", "pyarrow", "ccxt", "zvt", "plotly", "pydantic", "rich", "aiohttp", "sqlalchemy")
+HEAVY = (
+    *("pandas", "numpy", "pyarrow", "ccxt", "zvt", "plotly", "pydantic", "rich", "aiohttp", "sqlalchemy"),
+    *("flask", "uvicorn"),
+)
 
 
 @pytest.mark.parametrize(

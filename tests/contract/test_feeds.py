@@ -1,34 +1,26 @@
 """Every venue's trades, funding events and order books, through the real ccxt client over a socket."""
 
-import asyncio
 import json
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_venues import NOW, PLACES, venue_of
+from places import NOW, PLACES, symbol_of, venue_of
 
-from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import DataQualityFailure, NotSupported, ProviderUnavailable, RateLimitExceeded
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
 from zvt_crypto.core.tables import tables
 from zvt_crypto.domain import funding, orderbooks, trades
 from zvt_crypto.exchanges import schemas
-from zvt_crypto.exchanges.base import open_venue
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
+from zvt_crypto.sandbox import SimulatedMarket
 from zvt_crypto.sandbox.events import TradeSpan
 from zvt_crypto.store.writer import check
 
 assert funding and orderbooks and trades
-#: Of these the first one that a venue lists is asked for.
-SYMBOLS = {
-    "cryptopair": ("BTC/USDT", "BTC/USD", "BTC/USDC"),
-    "cryptoperp": ("BTC/USDT:USDT", "BTC/USD:USD", "BTC/USDC:USDC", "BTC/USD:BTC"),
-}
-#: The first one is paid each eight hours until ``FUNDING_CHANGE``, each hour from then on.
-FUNDING_SYMBOLS = ("DOGE/USDT:USDT", *SYMBOLS["cryptoperp"])
+#: Asked for where a venue lists it: paid each eight hours until ``FUNDING_CHANGE``, each hour from then on.
+CHANGING = "DOGE/USDT:USDT"
 FUNDING_CHANGE = parse_time("2024-05-01")
-#: More than a thousand events of the first of them up to now, within three months.
+#: More than a thousand events of it up to now, within three months.
 FUNDING_START = parse_time("2024-03-20")
 #: Venues whose funding times are coarser than a millisecond: what their times are multiples of, in ms.
 FUNDING_STEP = {"kraken": HOUR_MS, "ccxt:gate": 1000}
@@ -59,48 +51,6 @@ class CrowdedMarket(SimulatedMarket):
 @pytest.fixture(scope="module")
 def market():
     return CrowdedMarket(seed=11, now=NOW)
-
-
-@pytest.fixture(scope="module")
-def running(market):
-    with Sandbox(market) as box:
-        yield box
-
-
-@pytest.fixture
-def box(running):
-    running.faults = []
-    yield running
-    running.faults = []
-
-
-@pytest.fixture
-def with_venue(box, tmp_path):
-    """Runs ``await use(venue, instrument)`` with the first of some symbols that the venue lists."""
-
-    def run(name, kind, use, *, symbols=None, faults=(), attempts=3):
-        settings = Settings(
-            data_path=tmp_path / "data",
-            gateway=box.url,
-            rate_limit=False,
-            max_attempts=attempts,
-            retry_wait_seconds=0.01,
-            timeout_seconds=3,
-        )
-
-        async def main():
-            provider, _, exchange = name.partition(":")
-            async with open_venue(provider, settings, exchange or None) as venue:
-                found = await venue.fetch_instruments(kind)
-                rows = {row["symbol"]: row | {"entity_type": kind} for row in found.batch.to_pylist()}
-                symbol = next(symbol for symbol in symbols or SYMBOLS[kind] if symbol in rows)
-                await venue.client.now(kind)
-                box.faults = list(faults)
-                return await use(venue, venue.instrument(rows[symbol]))
-
-        return asyncio.run(main())
-
-    return run
 
 
 async def all_of(parts):
@@ -357,7 +307,7 @@ def fetched_funding(with_venue, market):
             parts = await all_of(venue.fetch_funding(instrument, start, end))
             return parts, market.fundings(instrument.symbol, start, end, NOW), instrument.symbol
 
-        return with_venue(name, kind, use, symbols=FUNDING_SYMBOLS, **options)
+        return with_venue(name, kind, use, symbols=(CHANGING, symbol_of(name, kind)), **options)
 
     return run
 
@@ -392,7 +342,7 @@ def test_funding_events_of_several_pages_are_the_markets(fetched_funding, name, 
     if name not in FUNDING_STEP:
         assert_complete_as_it_comes(parts, wanted.ts, "ts")
         assert any(ts % 1000 for ts in wanted.ts.tolist())
-    if (name, kind) in FUNDING_HISTORY and symbol == FUNDING_SYMBOLS[0]:
+    if (name, kind) in FUNDING_HISTORY and symbol == CHANGING:
         page = venue_of(name).capabilities.funding_page
         assert sum(part.requests for part in parts) > 1 or page > len(wanted)
         distances = set(np.rint(np.diff(wanted.ts) / HOUR_MS).astype(int).tolist())
@@ -442,7 +392,7 @@ def test_a_page_of_funding_events_that_repeats_is_named(fetched_funding, market,
     """Where one page holds all events, it may repeat."""
     if name.startswith("ccxt:"):
         pytest.skip("ccxt leaves out rows before the start, so that the page looks like none")
-    if venue_of(name).capabilities.funding_page < len(market.fundings("DOGE/USDT:USDT", FUNDING_START, NOW)):
+    if venue_of(name).capabilities.funding_page < len(market.fundings(CHANGING, FUNDING_START, NOW)):
         with pytest.raises(DataQualityFailure, match="same page again"):
             fetched_funding(name, kind, faults=["repeat"])
     else:

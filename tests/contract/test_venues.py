@@ -1,26 +1,18 @@
 """Every venue, every kind of market, every level, through the real ccxt client over a socket."""
 
-import asyncio
-
 import pyarrow as pa
 import pytest
+from places import NOW, PLACES, symbol_of, venue_of
 
-from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import DataQualityFailure, ProviderUnavailable, RateLimitExceeded, RegionBlocked
 from zvt_crypto.core.levels import level_ms, parse_time
 from zvt_crypto.core.symbols import parse_symbol
 from zvt_crypto.core.tables import tables
 from zvt_crypto.domain import kdata
-from zvt_crypto.exchanges.base import open_venue, venue_class, venues
 from zvt_crypto.exchanges.paging import fetch_window
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
 from zvt_crypto.store.writer import check
 
 assert kdata
-NOW = parse_time("2024-06-10T12:34:30Z")
-SYMBOL = {"cryptopair": "BTC/USDT", "cryptoperp": "BTC/USDT:USDT"}
-#: Where a venue has no such market.
-OTHER_SYMBOL = {("cryptocom", "cryptoperp"): "BTC/USD:USD", ("kraken", "cryptoperp"): "BTC/USD:USD"}
 #: Columns of candles that a venue does not give.
 NOT_GIVEN = {
     "coinbase": ("turnover",),
@@ -35,22 +27,6 @@ ROUNDED = {("kraken", "cryptopair", "turnover"): 1e-6}
 WHOLE = {("kraken", "cryptopair")}
 #: Full pages that take several requests: Bitget answers at most 90 days of a contract at once.
 SPLIT = {("ccxt:bitget", "cryptoperp", "1d")}
-#: Exchanges that the provider for all others is proven on; a place is then named ``ccxt:bitget``.
-GENERIC = ("bitget", "gate")
-
-
-def venue_of(name):
-    """The venue class of a name such as ``binance`` or ``ccxt:bitget``."""
-    provider, _, exchange = name.partition(":")
-    return venue_class(provider, exchange or None)
-
-
-def symbol_of(name, kind):
-    return OTHER_SYMBOL.get((name, kind), SYMBOL[kind])
-
-
-NAMES = [name for name in sorted(venues()) if name != "ccxt"] + [f"ccxt:{exchange}" for exchange in GENERIC]
-PLACES = [(name, kind) for name in NAMES for kind in venue_of(name).capabilities.entity_types]
 SERIES = [
     (name, kind, spec)
     for name, kind in PLACES
@@ -59,53 +35,6 @@ SERIES = [
     and spec.entity_type == kind
     and spec.level in venue_of(name).capabilities.levels
 ]
-
-
-@pytest.fixture(scope="module")
-def market():
-    return SimulatedMarket(seed=11, now=NOW)
-
-
-@pytest.fixture(scope="module")
-def running(market):
-    with Sandbox(market) as box:
-        yield box
-
-
-@pytest.fixture
-def box(running):
-    running.faults = []
-    yield running
-    running.faults = []
-
-
-@pytest.fixture
-def with_venue(box, tmp_path):
-    """Runs ``await use(venue, instrument)`` with a venue whose instruments are loaded."""
-
-    def run(name, kind, use, *, faults=(), attempts=3):
-        settings = Settings(
-            data_path=tmp_path / "data",
-            gateway=box.url,
-            rate_limit=False,
-            max_attempts=attempts,
-            retry_wait_seconds=0.01,
-            timeout_seconds=3,
-        )
-
-        async def main():
-            provider, _, exchange = name.partition(":")
-            async with open_venue(provider, settings, exchange or None) as venue:
-                found = await venue.fetch_instruments(kind)
-                rows = [row | {"entity_type": kind} for row in found.batch.to_pylist()]
-                row = next(row for row in rows if row["symbol"] == symbol_of(name, kind))
-                await venue.client.now(kind)
-                box.faults = list(faults)
-                return await use(venue, venue.instrument(row))
-
-        return asyncio.run(main())
-
-    return run
 
 
 def window(start, end, step, level):

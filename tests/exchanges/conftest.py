@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -15,6 +16,7 @@ from zvt_crypto.sandbox import Sandbox, SimulatedMarket
 
 #: The sandbox's clock stands still, half a minute into a candle.
 NOW = parse_time("2024-06-10T12:34:30Z")
+PAYLOADS = Path(__file__).resolve().parents[2] / ".." / "shared" / "real" / "payloads"
 
 
 # The first example of a process pays for imports.
@@ -114,3 +116,76 @@ def scripted(quick):
 @pytest.fixture(scope="session")
 def script():
     return Script
+
+
+@pytest.fixture
+def provider(request):
+    """The venue that a module is about, named as for ``opened``: its ``PROVIDER``, else binance."""
+    return getattr(request.module, "PROVIDER", "binance")
+
+
+@pytest.fixture
+def asked(opened, provider):
+    """Runs ``await use(venue)`` against the sandbox; gives the result."""
+
+    def run(use, *, provider=provider):
+        async def main():
+            async with opened(provider) as venue:
+                return await use(venue)
+
+        return asyncio.run(main())
+
+    return run
+
+
+@pytest.fixture
+def served(scripted, provider):
+    """Runs ``await use(venue)`` against a server, such as a ``Script``; gives the result."""
+
+    def run(server, use, *, provider=provider, **changed):
+        async def main():
+            async with scripted(server, provider, **changed) as venue:
+                return await use(venue)
+
+        return asyncio.run(main())
+
+    return run
+
+
+@pytest.fixture
+def told(served, script):
+    """Runs ``await use(venue)`` against a server that gives these answers; gives the result and the requests.
+
+    An answer is a body, or a status and a body.
+    """
+
+    def run(use, *answers, **changed):
+        server = script(*[answer if isinstance(answer, tuple) else (200, answer) for answer in answers])
+        return served(server, use, **changed), server.paths
+
+    return run
+
+
+@pytest.fixture
+def refused(told):
+    """Runs ``await use(venue)`` with one attempt against a server that gives these answers; gives the error.
+
+    It must be of this very class: a subclass would be treated otherwise.
+    """
+
+    def run(kind, use, *answers, **changed):
+        with pytest.raises(kind) as caught:
+            told(use, *answers, max_attempts=1, **changed)
+        assert type(caught.value) is kind
+        return caught.value
+
+    return run
+
+
+@pytest.fixture
+def payload(provider):
+    """The text of a recorded answer of the module's venue."""
+    folder = PAYLOADS / provider
+    if not folder.is_dir():
+        pytest.skip(f"no recorded market data at {folder}")
+    return lambda name: (folder / f"http_{name}.json").read_text()

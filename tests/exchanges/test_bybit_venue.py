@@ -1,13 +1,12 @@
 """Bybit: what it answers, in our columns; units, pages and refusals."""
 
-import asyncio
 import json
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from venue_helpers import candles, instruments, order_book, parts_of, rows_of
 
 from zvt_crypto.core.errors import (
     AuthError,
@@ -25,8 +24,7 @@ from zvt_crypto.exchanges.base import Instrument
 from zvt_crypto.exchanges.schemas import FUNDING, ORDER_BOOK, TRADES
 from zvt_crypto.sandbox.events import TradeSpan
 
-PAYLOADS = Path(__file__).resolve().parents[2] / ".." / "shared" / "real" / "payloads" / "bybit"
-
+PROVIDER = "bybit"
 SPOT = Instrument("cryptopair", "btcusdt", "BTC/USDT", "BTCUSDT")
 LINEAR = Instrument("cryptoperp", "btcusdt", "BTC/USDT:USDT", "BTCUSDT", contract_size=1.0)
 INVERSE = Instrument("cryptoperp", "btcusd-btc", "BTC/USD:BTC", "BTCUSD", contract_size=1.0, inverse=True)
@@ -35,68 +33,9 @@ MARKETS = pytest.mark.parametrize("instrument", [SPOT, LINEAR, INVERSE], ids=lam
 START = parse_time("2023-06-01")
 
 
-@pytest.fixture
-def payload():
-    """The text of a recorded answer."""
-    if not PAYLOADS.is_dir():
-        pytest.skip(f"no recorded market data at {PAYLOADS}")
-    return lambda name: (PAYLOADS / f"http_get_{name}.json").read_text()
-
-
-@pytest.fixture
-def told(scripted, script):
-    """Runs ``use(venue)`` against a server that gives these answers; gives the result and the requests."""
-
-    def run(use, *answers, **changed):
-        server = script(*[answer if isinstance(answer, tuple) else (200, answer) for answer in answers])
-
-        async def main():
-            async with scripted(server, "bybit", **changed) as venue:
-                return await use(venue)
-
-        return asyncio.run(main()), server.paths
-
-    return run
-
-
-@pytest.fixture
-def asked(opened):
-    """Runs ``use(venue)`` against the sandbox."""
-
-    def run(use):
-        async def main():
-            async with opened("bybit") as venue:
-                return await use(venue)
-
-        return asyncio.run(main())
-
-    return run
-
-
 def answer(result, code=0, message="OK"):
     body = {"retCode": code, "retMsg": message, "result": result, "retExtInfo": {}, "time": START}
     return json.dumps(body)
-
-
-def candles(instrument, start, end, level="1m"):
-    async def use(venue):
-        return await venue.fetch_candle_page(instrument, level, start, end)
-
-    return use
-
-
-def parts_of(feed, instrument, start, end):
-    async def use(venue):
-        return [part async for part in getattr(venue, f"fetch_{feed}")(instrument, start, end)]
-
-    return use
-
-
-def book(instrument, depth):
-    async def use(venue):
-        return await venue.fetch_order_book(instrument, depth)
-
-    return use
 
 
 # --- recorded answers, value by value ---
@@ -104,7 +43,7 @@ def book(instrument, depth):
 
 @pytest.mark.real_data
 def test_recorded_candles(told, payload):
-    page, paths = told(candles(LINEAR, 1_709_891_640_000, 1_709_891_700_000), payload("klines_linear"))
+    page, paths = told(candles(LINEAR, 1_709_891_640_000, 1_709_891_700_000), payload("get_klines_linear"))
     assert page.to_pylist() == [
         {"ts": 1_709_891_679_000, "open": 27450.0, "high": 27460.0, "low": 27440.0, "close": 27455.0,
          "volume": 123.45, "turnover": 3_390_000.0, "trade_count": None}
@@ -117,7 +56,7 @@ def test_recorded_candles(told, payload):
 @pytest.mark.parametrize(("instrument", "volume"), [(LINEAR, 0.005), (INVERSE, 0.005 / 27450.5)])
 def test_recorded_trades(told, payload, instrument, volume):
     at = 1_709_891_679_000
-    (part,), paths = told(parts_of("trades", instrument, at - 1000, at + 1000), payload("trades_recent"))
+    (part,), paths = told(parts_of("trades", instrument, at - 1000, at + 1000), payload("get_trades_recent"))
     assert part.rows.schema.equals(TRADES)
     assert part.rows.to_pylist() == [
         {"ts": at, "trade_id": "a905d5c3-1ed0-4f37-83e4-9c73a2fe2f01", "price": 27450.5, "volume": volume,
@@ -132,11 +71,10 @@ def test_recorded_trades(told, payload, instrument, volume):
 def test_recorded_funding(told, payload):
     start, end = 1_709_856_000_000, 1_709_884_800_001
     parts, paths = told(
-        parts_of("funding", LINEAR, start, end), payload("funding_history"), answer({"list": []})
+        parts_of("funding", LINEAR, start, end), payload("get_funding_history"), answer({"list": []})
     )
-    rows = pa.concat_tables(part.rows for part in parts)
-    assert rows.schema.equals(FUNDING)
-    assert rows.to_pylist() == [
+    assert all(part.rows.schema.equals(FUNDING) for part in parts)
+    assert rows_of(parts) == [
         {"ts": 1_709_884_800_000, "funding_rate": 0.0001, "mark_price": None},
         {"ts": 1_709_856_000_000, "funding_rate": 0.00015, "mark_price": None},
     ]
@@ -147,7 +85,7 @@ def test_recorded_funding(told, payload):
 
 @pytest.mark.real_data
 def test_a_recorded_order_book(told, payload):
-    row, paths = told(book(LINEAR, 2), payload("orderbook"))
+    row, paths = told(order_book(LINEAR, 2), payload("get_orderbook"))
     assert row.schema.equals(ORDER_BOOK)
     assert row.to_pylist() == [
         {"ts": 1_709_891_679_000, "sequence": 9_876_543, "depth": 2, "best_bid": 27450.5, "best_ask": 27451.0,
@@ -160,9 +98,9 @@ def test_a_recorded_order_book(told, payload):
 def test_recorded_instruments(told, payload):
     # Spot, then linear and inverse, each once more for what is not launched yet.
     lists = {
-        "spot": payload("instruments_spot"),
-        "linear": payload("instruments_linear_symbol_type"),
-        "inverse": payload("instruments_inverse_symbol_type"),
+        "spot": payload("get_instruments_spot"),
+        "linear": payload("get_instruments_linear_symbol_type"),
+        "inverse": payload("get_instruments_inverse_symbol_type"),
     }
     order = ["spot", "linear", "linear", "inverse", "inverse"]
     nothing = answer({"category": "linear", "list": [], "nextPageCursor": ""})
@@ -237,7 +175,7 @@ def test_trades_of_the_sandbox(asked, box, instrument):
 @MARKETS
 def test_order_books_of_the_sandbox(asked, box, instrument):
     depth = 200 if instrument is SPOT else 500
-    row = asked(book(instrument, depth)).to_pylist()[0]
+    row = asked(order_book(instrument, depth)).to_pylist()[0]
     ours = box.market.book(instrument.symbol, depth, box.market.now())
     assert (row["ts"], row["sequence"], row["depth"]) == (ours.ts, ours.sequence, depth)
     for name, levels in (("bids", ours.bids), ("asks", ours.asks)):
@@ -247,13 +185,13 @@ def test_order_books_of_the_sandbox(asked, box, instrument):
 def test_the_time_of_a_book_is_the_matching_engines(told):
     levels = {"s": "BTCUSDT", "b": [["65485.47", "47.081829"]], "a": [["65557.7", "16.606555"]]}
     state = {"ts": 1_716_863_719_031, "u": 230_704, "seq": 1_432_604_333, "cts": 1_716_863_718_905}
-    row = told(book(SPOT, 1), answer(levels | state))[0].to_pylist()[0]
+    row = told(order_book(SPOT, 1), answer(levels | state))[0].to_pylist()[0]
     assert (row["ts"], row["sequence"]) == (1_716_863_718_905, 1_432_604_333)
 
 
 def test_a_book_without_the_engines_time_has_that_of_the_answer(told):
     levels = {"s": "BTCUSDT", "b": [], "a": [["2", "1"]], "ts": START, "u": 5}
-    row = told(book(SPOT, 200), answer(levels))[0].to_pylist()[0]
+    row = told(order_book(SPOT, 200), answer(levels))[0].to_pylist()[0]
     assert (row["ts"], row["sequence"], row["best_bid"], row["best_ask"]) == (START, None, None, 2.0)
 
 
@@ -322,10 +260,8 @@ def test_pairs_have_no_funding(asked):
 
 
 def test_perpetuals_of_the_sandbox(asked, box):
-    async def use(venue):
-        return (await venue.fetch_instruments("cryptoperp")).batch.to_pylist()
-
-    rows = {row["symbol"]: row for row in asked(use)}
+    found = asked(instruments("cryptoperp"))
+    rows = {row["symbol"]: row for row in found.batch.to_pylist()}
     for symbol, row in rows.items():
         instrument = box.market.instrument(symbol)
         assert row["contract_size"] == 1.0 and row["inverse"] == instrument.inverse
@@ -366,11 +302,9 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("status", "body", "kind"), REFUSALS)
-def test_a_refusal_becomes_our_error(told, status, body, kind):
-    with pytest.raises(kind) as caught:
-        told(candles(SPOT, START, START + MINUTE_MS), (status, body), max_attempts=1)
-    assert type(caught.value) is kind
-    assert caught.value.details["attempts"] == 1 and len(caught.value.message) < 300
+def test_a_refusal_becomes_our_error(refused, status, body, kind):
+    error = refused(kind, candles(SPOT, START, START + MINUTE_MS), (status, body))
+    assert error.details["attempts"] == 1 and len(error.message) < 300
 
 
 def test_a_ban_is_not_asked_again_for_ten_minutes(told):
@@ -388,11 +322,11 @@ def test_a_ban_is_not_asked_again_for_ten_minutes(told):
         (parts_of("trades", SPOT, START, START + 1), {"list": [{"execId": "1", "price": "2"}]}),
         (parts_of("trades", SPOT, START, START + 1), {"list": "none"}),
         (parts_of("funding", LINEAR, START, START + 1), {"list": [{"fundingRate": "x", "fundingRateTimestamp": "1"}]}),
-        (book(SPOT, 200), None),
-        (book(SPOT, 200), {"b": [["1", "x"]], "a": [], "ts": START}),
-        (book(SPOT, 200), {"b": [["1"]], "a": [], "ts": START}),
-        (book(SPOT, 200), {"a": [], "ts": START}),
-        (book(SPOT, 200), {"b": [], "a": []}),
+        (order_book(SPOT, 200), None),
+        (order_book(SPOT, 200), {"b": [["1", "x"]], "a": [], "ts": START}),
+        (order_book(SPOT, 200), {"b": [["1"]], "a": [], "ts": START}),
+        (order_book(SPOT, 200), {"a": [], "ts": START}),
+        (order_book(SPOT, 200), {"b": [], "a": []}),
     ],
 )  # fmt: skip
 def test_an_answer_of_another_form_is_named(told, use, result):

@@ -1,14 +1,13 @@
 """Coinbase: what it answers, in our columns; pages, sides and refusals."""
 
-import asyncio
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from venue_helpers import candle_window, candles, instruments, once_listed, order_book, parts_of
 
 from zvt_crypto.core.errors import (
     AuthError,
@@ -23,60 +22,14 @@ from zvt_crypto.core.levels import DAY_MS, LEVEL_MS, parse_time
 from zvt_crypto.core.tables import tables
 from zvt_crypto.domain import kdata
 from zvt_crypto.exchanges.base import Instrument
-from zvt_crypto.exchanges.paging import fetch_window
 from zvt_crypto.exchanges.schemas import ORDER_BOOK, TRADES
 
 assert kdata
-PAYLOADS = Path(__file__).resolve().parents[2] / ".." / "shared" / "real" / "payloads" / "coinbase"
+PROVIDER = "coinbase"
 PAIR = Instrument("cryptopair", "btcusd", "BTC/USD", "BTC-USD")
 PRODUCT = "/api.coinbase.com/api/v3/brokerage/market/products/BTC-USD"
 START = parse_time("2023-06-01")
 SECOND = 1000
-
-
-@pytest.fixture
-def payload():
-    """The text of a recorded answer."""
-    if not PAYLOADS.is_dir():
-        pytest.skip(f"no recorded market data at {PAYLOADS}")
-    return lambda name: (PAYLOADS / f"http_{name}.json").read_text()
-
-
-@pytest.fixture
-def told(scripted, script):
-    """Runs ``use(venue)`` against a server that gives these answers; gives the result and the requests."""
-
-    def run(use, *answers, **changed):
-        server = script(*[answer if isinstance(answer, tuple) else (200, answer) for answer in answers])
-
-        async def main():
-            async with scripted(server, "coinbase", **changed) as venue:
-                return await use(venue)
-
-        return asyncio.run(main()), server.paths
-
-    return run
-
-
-def candles(start, end, level="1m"):
-    async def use(venue):
-        return await venue.fetch_candle_page(PAIR, level, start, end)
-
-    return use
-
-
-def trades(start, end):
-    async def use(venue):
-        return [part async for part in venue.fetch_trades(PAIR, start, end)]
-
-    return use
-
-
-def book(depth):
-    async def use(venue):
-        return await venue.fetch_order_book(PAIR, depth)
-
-    return use
 
 
 def trade(number, time, side="BUY", price="10", size="1"):
@@ -93,7 +46,7 @@ def ticker(*rows):
 
 @pytest.mark.real_data
 def test_recorded_candles(told, payload):
-    page, paths = told(candles(1_712_188_800_000, 1_712_196_000_000, "1h"), payload("candles"))
+    page, paths = told(candles(PAIR, 1_712_188_800_000, 1_712_196_000_000, "1h"), payload("candles"))
     assert page.schema.equals(tables.candles("cryptopair", "1h").schema)
     assert page.to_pylist() == [
         {"ts": 1_712_192_400_000, "open": 66312.4, "high": 66331.99, "low": 66055.14, "close": 66181.6,
@@ -107,7 +60,7 @@ def test_recorded_candles(told, payload):
 @pytest.mark.real_data
 def test_recorded_trades(told, payload):
     start, end = parse_time("2026-04-07T00:28:58Z"), parse_time("2026-04-07T00:28:59Z")
-    (part,), paths = told(trades(start, end), payload("ticker"))
+    (part,), paths = told(parts_of("trades", PAIR, start, end), payload("ticker"))
     assert (part.start, part.stop, part.requests) == (start, end, 1)
     assert part.rows.schema.equals(TRADES)
     assert part.rows.to_pylist() == [
@@ -130,7 +83,7 @@ def test_recorded_trades_at_the_best_ask_are_those_that_a_taker_bought(payload):
 
 @pytest.mark.real_data
 def test_a_recorded_order_book(told, payload):
-    row, paths = told(book(3), payload("product_book"))
+    row, paths = told(order_book(PAIR, 3), payload("product_book"))
     assert row.schema.equals(ORDER_BOOK)
     found = row.to_pylist()[0]
     assert json.loads(found.pop("bids")) == [
@@ -148,12 +101,8 @@ def test_a_recorded_order_book(told, payload):
 
 @pytest.mark.real_data
 def test_recorded_products(told, payload):
-    async def use(venue):
-        return await venue.fetch_instruments("cryptopair")
-
-    found, paths = told(
-        use, payload("products"), payload("products_future"), '{"products":[],"num_products":0}'
-    )
+    answers = (payload("products"), payload("products_future"), '{"products":[],"num_products":0}')
+    found, paths = told(instruments("cryptopair"), *answers)
     rows = {row["code"]: row for row in found.batch.to_pylist()}
     assert found.conflicts == () and set(rows) == {"btcusd", "btcusdc"}
     row = rows["btcusd"]
@@ -169,19 +118,12 @@ def test_recorded_products(told, payload):
 
 
 @pytest.mark.parametrize("level", LEVEL_MS)
-def test_a_page_is_the_markets_candles(opened, box, level):
-    step = LEVEL_MS[level]
+def test_a_page_is_the_markets_candles(asked, box, level):
+    end = START + 300 * LEVEL_MS[level]
     pair = Instrument("cryptopair", "btcusdt", "BTC/USDT", "BTC-USDT")
-
-    async def ask():
-        async with opened("coinbase") as venue:
-            return await fetch_window(
-                lambda a, b: venue.fetch_candle_page(pair, level, a, b), START, START + 300 * step, step
-            )
-
-    window = asyncio.run(ask())
+    window = asked(candle_window(pair, START, end, level))
     found = window.batch.sort_by("ts").to_pydict()
-    market = box.market.candles("BTC/USDT", level, START, START + 300 * step)
+    market = box.market.candles("BTC/USDT", level, START, end)
     assert window.requests == 1 if len(market) == 300 else len(market) < 300
     for name in ("ts", "open", "high", "low", "close", "volume"):
         assert found[name] == getattr(market, name).tolist(), name
@@ -196,7 +138,7 @@ def test_minutes_without_trades_are_left_out_and_nothing_is_made_up(told):
         "close": "3",
         "volume": "5",
     }
-    page, _ = told(candles(START, START + 300_000), json.dumps({"candles": [row]}))
+    page, _ = told(candles(PAIR, START, START + 300_000), json.dumps({"candles": [row]}))
     assert page.to_pydict() == {
         "ts": [START + 120_000], "open": [2], "high": [4], "low": [1], "close": [3], "volume": [5],
         "turnover": [None], "trade_count": [None],
@@ -208,7 +150,7 @@ def test_minutes_without_trades_are_left_out_and_nothing_is_made_up(told):
 )
 def test_rows_in_another_form_are_an_error(told, body):
     with pytest.raises(ProviderUnavailable, match="the exchange sent"):
-        told(candles(START, START + 60_000), body, max_attempts=1)
+        told(candles(PAIR, START, START + 60_000), body, max_attempts=1)
 
 
 # --- trades ---
@@ -218,7 +160,7 @@ def test_sides_are_the_takers_and_unknown_ones_are_null(told):
     times = [f"2023-06-01T00:00:0{n}Z" for n in (4, 3, 2, 1)]
     sides = ("SELL", "BUY", "UNKNOWN_ORDER_SIDE", "")
     rows = [trade(n, time, side) for n, (time, side) in enumerate(zip(times, sides, strict=True))]
-    parts, _ = told(trades(START + 1500, START + 5000), ticker(*rows))
+    parts, _ = told(parts_of("trades", PAIR, START + 1500, START + 5000), ticker(*rows))
     assert parts[0].rows["side"].to_pylist() == ["buy", "sell", None]
 
 
@@ -232,7 +174,10 @@ def test_sides_are_the_takers_and_unknown_ones_are_null(told):
     ],
 )
 def test_times_keep_all_their_digits(told, time, ms, nanosecond):
-    parts, _ = told(trades(START, START + 2000), ticker(trade(2, time), trade(1, "2023-05-31T00:00:00Z")))
+    parts, _ = told(
+        parts_of("trades", PAIR, START, START + 2000),
+        ticker(trade(2, time), trade(1, "2023-05-31T00:00:00Z")),
+    )
     assert parts[0].rows.select(["ts", "nanosecond"]).to_pylist() == [
         {"ts": START + ms, "nanosecond": nanosecond}
     ]
@@ -255,20 +200,6 @@ class Tape:
         return web.json_response(text=ticker(*rows[::-1][: min(self.cap, limit)]))
 
 
-@pytest.fixture
-def read_all(scripted):
-    """The parts of a tape."""
-
-    def run(tape, start, end):
-        async def ask():
-            async with scripted(tape, "coinbase") as venue:
-                return [part async for part in venue.fetch_trades(PAIR, start, end)]
-
-        return asyncio.run(ask())
-
-    return run
-
-
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(0, 12_000_000), max_size=400),
@@ -276,12 +207,12 @@ def read_all(scripted):
     st.integers(1, 12_000),
     st.sampled_from([100, 1000]),
 )
-def test_what_the_parts_call_complete_is_complete(read_all, offsets, first, length, cap):
+def test_what_the_parts_call_complete_is_complete(served, offsets, first, length, cap):
     """Whatever a second holds, more than a page of it included."""
     base = START * 1000
     tape = Tape([base + offset for offset in offsets], cap)
     start, end = START + first, START + first + length
-    parts = read_all(tape, start, end)
+    parts = served(tape, parts_of("trades", PAIR, start, end))
     got = {row["trade_id"] for part in parts for row in part.rows.to_pylist()}
     covered = [ts for part in parts for ts in range(part.start, part.stop)]
     assert len(covered) == len(set(covered)) and set(covered) <= set(range(start, end))
@@ -295,10 +226,10 @@ def test_what_the_parts_call_complete_is_complete(read_all, offsets, first, leng
         assert complete == set(range(start, end))
 
 
-def test_several_trades_of_one_microsecond_at_the_cut_of_a_page_are_all_there(read_all):
+def test_several_trades_of_one_microsecond_at_the_cut_of_a_page_are_all_there(served):
     base = START * 1000
     tape = Tape([base + 500_000] * 60 + [base + 2_500_000] * 90 + [base + 3_500_000] * 20, 100)
-    parts = read_all(tape, START, START + 5000)
+    parts = served(tape, parts_of("trades", PAIR, START, START + 5000))
     assert {row["trade_id"] for part in parts for row in part.rows.to_pylist()} == {
         str(n) for n in range(170)
     }
@@ -306,10 +237,10 @@ def test_several_trades_of_one_microsecond_at_the_cut_of_a_page_are_all_there(re
     assert [part.stop for part in parts[1:]] == [part.start for part in parts[:-1]]
 
 
-def test_a_second_with_more_trades_than_a_page_leaves_a_hole_that_is_named(read_all, caplog):
+def test_a_second_with_more_trades_than_a_page_leaves_a_hole_that_is_named(served, caplog):
     base = START * 1000
     tape = Tape([base + 1_000_000 + 1000 * n for n in range(150)] + [base + 400_000], 100)
-    parts = read_all(tape, START, START + 2000)
+    parts = served(tape, parts_of("trades", PAIR, START, START + 2000))
     spans = sorted((part.start - START, part.stop - START) for part in parts if part.start < part.stop)
     # The 100 newest are those of 1.050 s and later; of that millisecond itself there may be more.
     assert spans == [(0, 1000), (1051, 2000)]
@@ -317,26 +248,24 @@ def test_a_second_with_more_trades_than_a_page_leaves_a_hole_that_is_named(read_
 
 
 def test_an_empty_answer_is_asked_for_again(told):
-    parts, paths = told(trades(START, START + SECOND), ticker())
+    parts, paths = told(parts_of("trades", PAIR, START, START + SECOND), ticker())
     assert len(paths) == 2 and len(parts) == 1
     assert (parts[0].start, parts[0].stop, parts[0].requests) == (START, START + SECOND, 2)
 
 
 def test_trades_of_another_time_are_not_taken(told):
     with pytest.raises(DataQualityFailure, match="the same page again"):
-        told(trades(START, START + SECOND), ticker(trade(1, "2023-06-01T00:00:09Z")))
+        told(parts_of("trades", PAIR, START, START + SECOND), ticker(trade(1, "2023-06-01T00:00:09Z")))
 
 
 # --- instruments, refusals ---
 
 
-def test_markets_take_three_calls_and_the_clock_one(opened, box):
-    async def ask():
-        async with opened("coinbase") as venue:
-            found = await venue.fetch_instruments("cryptopair")
-            return found, await venue.client.now("cryptopair")
+def test_markets_take_three_calls_and_the_clock_one(asked, box):
+    async def use(venue):
+        return await venue.fetch_instruments("cryptopair"), await venue.client.now("cryptopair")
 
-    found, now = asyncio.run(ask())
+    found, now = asked(use)
     assert abs(now - box.market.now()) < 5000
     assert [request.path for request in box.requests] == ["/api/v3/brokerage/market/products"] * 3 + [
         "/api/v3/brokerage/time"
@@ -346,13 +275,9 @@ def test_markets_take_three_calls_and_the_clock_one(opened, box):
     assert inactive == {"eosusdt"}
 
 
-def test_perpetuals_are_not_served(opened):
-    async def ask():
-        async with opened("coinbase") as venue:
-            await venue.fetch_instruments("cryptoperp")
-
+def test_perpetuals_are_not_served(asked):
     with pytest.raises(NotSupported, match="cryptoperp"):
-        asyncio.run(ask())
+        asked(instruments("cryptoperp"))
 
 
 INVALID = '{"error":"INVALID_ARGUMENT","error_details":"%s","message":"%s"}'
@@ -372,20 +297,13 @@ INVALID = '{"error":"INVALID_ARGUMENT","error_details":"%s","message":"%s"}'
         (502, "<html>Bad Gateway</html>", ProviderUnavailable),
     ],
 )
-def test_refusals(told, status, body, kind):
-    with pytest.raises(kind) as caught:
-        told(candles(START, START + DAY_MS, "1d"), (status, body), max_attempts=1)
-    assert type(caught.value) is kind
-    assert "?" not in caught.value.message
+def test_refusals(refused, status, body, kind):
+    error = refused(kind, candles(PAIR, START, START + DAY_MS, "1d"), (status, body))
+    assert "?" not in error.message
 
 
-def test_an_unknown_pair_names_the_nearest(opened):
-    async def ask():
-        async with opened("coinbase") as venue:
-            await venue.fetch_instruments("cryptopair")
-            wrong = Instrument("cryptopair", "btcusdx", "BTC/USDX", "BTC-USDX")
-            await venue.fetch_candle_page(wrong, "1m", START, START + 60_000)
-
+def test_an_unknown_pair_names_the_nearest(asked):
+    wrong = Instrument("cryptopair", "btcusdx", "BTC/USDX", "BTC-USDX")
     with pytest.raises(PairNotFound, match="unknown coinbase symbol 'BTC/USDX'") as caught:
-        asyncio.run(ask())
+        asked(once_listed(candles(wrong, START, START + 60_000), "cryptopair"))
     assert "BTC/USDT" in caught.value.one_line()

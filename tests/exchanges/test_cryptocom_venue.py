@@ -3,7 +3,6 @@
 Nothing was recorded there: the answers are those of its documents and of ccxt's comments.
 """
 
-import asyncio
 import json
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from venue_helpers import candle_window, candles, once_listed, order_book, parts_of
 
 from zvt_crypto.core.errors import (
     AuthError,
@@ -26,10 +26,10 @@ from zvt_crypto.core.levels import DAY_MS, HOUR_MS, LEVEL_MS, parse_time
 from zvt_crypto.core.tables import tables
 from zvt_crypto.domain import kdata
 from zvt_crypto.exchanges.base import Instrument
-from zvt_crypto.exchanges.paging import fetch_window
 from zvt_crypto.exchanges.schemas import FUNDING, ORDER_BOOK, TRADES
 
 assert kdata
+PROVIDER = "cryptocom"
 PAIR = Instrument("cryptopair", "btcusdt", "BTC/USDT", "BTC_USDT")
 PERP = Instrument("cryptoperp", "btcusd", "BTC/USD:USD", "BTCUSD-PERP", contract_size=1.0)
 MARKETS = pytest.mark.parametrize("instrument", [PAIR, PERP], ids=lambda i: i.symbol)
@@ -38,54 +38,8 @@ START = parse_time("2023-06-01")
 NS = 1_000_000
 
 
-@pytest.fixture
-def served(scripted):
-    """Runs ``use(venue)`` against a server, such as a ``Script``."""
-
-    def run(server, use, **changed):
-        async def main():
-            async with scripted(server, "cryptocom", **changed) as venue:
-                return await use(venue)
-
-        return asyncio.run(main())
-
-    return run
-
-
-@pytest.fixture
-def told(served, script):
-    """Runs ``use(venue)`` against a server that gives these answers; gives the result and the requests."""
-
-    def run(use, *answers, **changed):
-        server = script(*[answer if isinstance(answer, tuple) else (200, answer) for answer in answers])
-        return served(server, use, **changed), server.paths
-
-    return run
-
-
 def answer(rows, **more):
     return json.dumps({"id": -1, "method": "public/get", "code": 0, "result": {"data": rows, **more}})
-
-
-def candles(instrument, start, end, level="1m"):
-    async def use(venue):
-        return await venue.fetch_candle_page(instrument, level, start, end)
-
-    return use
-
-
-def parts_of(feed, instrument, start, end):
-    async def use(venue):
-        return [part async for part in getattr(venue, f"fetch_{feed}")(instrument, start, end)]
-
-    return use
-
-
-def book(instrument, depth):
-    async def use(venue):
-        return await venue.fetch_order_book(instrument, depth)
-
-    return use
 
 
 def candle(ts):
@@ -155,7 +109,7 @@ def test_a_documented_order_book(told, instrument):
         "asks": [["30025.01", "0.04090", "2"], ["30025.70", "0.01000", "1"]],
         "t": 1687491287380,
     }
-    row, paths = told(book(instrument, 50), answer([state], depth=50))
+    row, paths = told(order_book(instrument, 50), answer([state], depth=50))
     assert row.schema.equals(ORDER_BOOK)
     found = row.to_pylist()[0]
     assert json.loads(found.pop("bids")) == [[30025.0, 0.00004], [30020.15, 0.02498]]
@@ -170,18 +124,11 @@ def test_a_documented_order_book(told, instrument):
 
 @pytest.mark.parametrize("level", LEVEL_MS)
 @MARKETS
-def test_a_page_is_the_markets_candles(opened, box, instrument, level):
-    step = LEVEL_MS[level]
-
-    async def ask():
-        async with opened("cryptocom") as venue:
-            return await fetch_window(
-                lambda a, b: venue.fetch_candle_page(instrument, level, a, b), START, START + 300 * step, step
-            )
-
-    window = asyncio.run(ask())
+def test_a_page_is_the_markets_candles(asked, box, instrument, level):
+    end = START + 300 * LEVEL_MS[level]
+    window = asked(candle_window(instrument, START, end, level))
     found = window.batch.sort_by("ts").to_pydict()
-    market = box.market.candles(instrument.symbol, level, START, START + 300 * step)
+    market = box.market.candles(instrument.symbol, level, START, end)
     assert window.requests == 1 or len(market) < 300
     for name in ("ts", "open", "high", "low", "close", "volume"):
         assert found[name] == getattr(market, name).tolist(), name
@@ -209,11 +156,7 @@ class Candles:
 def test_every_meaning_of_the_bounds_gives_all_candles(served, minutes, length, meaning):
     opens = [START + minute * 60_000 for minute in minutes]
     end = START + length * 60_000
-
-    async def use(venue):
-        return await fetch_window(lambda a, b: venue.fetch_candle_page(PAIR, "1m", a, b), START, end, 60_000)
-
-    window = served(Candles(opens, *meaning), use)
+    window = served(Candles(opens, *meaning), candle_window(PAIR, START, end))
     assert sorted(window.batch["ts"].to_pylist()) == sorted(ts for ts in opens if START <= ts < end)
 
 
@@ -319,24 +262,22 @@ def test_a_page_of_payments_that_repeats_is_named(told):
         told(parts_of("funding", PERP, START, START + 10 * HOUR_MS), answer(rows))
 
 
-def test_a_pair_has_no_funding(opened):
-    async def ask():
-        async with opened("cryptocom") as venue:
-            venue.fetch_funding(PAIR, START, START + DAY_MS)
+def test_a_pair_has_no_funding(asked):
+    async def use(venue):
+        venue.fetch_funding(PAIR, START, START + DAY_MS)
 
     with pytest.raises(NotSupported, match="no funding events of BTC/USDT"):
-        asyncio.run(ask())
+        asked(use)
 
 
 # --- instruments, clock, refusals ---
 
 
-def test_all_markets_take_one_call(opened, box):
-    async def ask():
-        async with opened("cryptocom") as venue:
-            return [await venue.fetch_instruments(kind) for kind in ("cryptopair", "cryptoperp")]
+def test_all_markets_take_one_call(asked, box):
+    async def use(venue):
+        return [await venue.fetch_instruments(kind) for kind in ("cryptopair", "cryptoperp")]
 
-    pairs, perpetuals = asyncio.run(ask())
+    pairs, perpetuals = asked(use)
     assert [request.path for request in box.requests] == ["/exchange/v1/public/get-instruments"]
     assert {"btcusdt", "btcusd", "ethbtc"} <= set(pairs.batch["code"].to_pylist())
     rows = {row["code"]: row for row in perpetuals.batch.to_pylist()}
@@ -347,12 +288,11 @@ def test_all_markets_take_one_call(opened, box):
     assert {row["settlement_symbol"] for row in rows.values()} == {"usd"}
 
 
-def test_the_time_is_that_of_bitcoins_mark(opened, box):
-    async def ask():
-        async with opened("cryptocom") as venue:
-            return await venue.client.now("cryptopair"), await venue.client.now("cryptoperp")
+def test_the_time_is_that_of_bitcoins_mark(asked, box):
+    async def use(venue):
+        return await venue.client.now("cryptopair"), await venue.client.now("cryptoperp")
 
-    for now in asyncio.run(ask()):
+    for now in asked(use):
         assert abs(now - box.market.now()) < 5000
     assert [request.query["valuation_type"] for request in box.requests] == ["mark_price"]
 
@@ -384,23 +324,16 @@ def test_an_answer_without_the_time_is_an_error(told, body):
         (502, "<html>Bad Gateway</html>", ProviderUnavailable),
     ],
 )
-def test_refusals(told, status, body, kind):
-    with pytest.raises(kind) as caught:
-        told(candles(PAIR, START, START + DAY_MS, "1d"), (status, body), max_attempts=1)
-    assert type(caught.value) is kind
-    assert "?" not in caught.value.message
+def test_refusals(refused, status, body, kind):
+    error = refused(kind, candles(PAIR, START, START + DAY_MS, "1d"), (status, body))
+    assert "?" not in error.message
 
 
 @pytest.mark.parametrize("instrument", [
     Instrument("cryptopair", "btcusdx", "BTC/USDX", "BTC_USDX"),
     Instrument("cryptoperp", "btcusdx", "BTC/USDX:USDX", "BTCUSDX-PERP", contract_size=1.0),
 ], ids=lambda i: i.symbol)  # fmt: skip
-def test_an_unknown_market_names_the_nearest(opened, instrument):
-    async def ask():
-        async with opened("cryptocom") as venue:
-            await venue.fetch_instruments(instrument.entity_type)
-            await venue.fetch_candle_page(instrument, "1m", START, START + 60_000)
-
+def test_an_unknown_market_names_the_nearest(asked, instrument):
     with pytest.raises(PairNotFound, match="unknown cryptocom symbol") as caught:
-        asyncio.run(ask())
+        asked(once_listed(candles(instrument, START, START + 60_000), instrument.entity_type))
     assert "BTC/USD" in caught.value.one_line()

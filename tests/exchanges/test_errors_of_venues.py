@@ -1,8 +1,7 @@
 """What venues answer when they refuse, as our errors."""
 
-import asyncio
-
 import pytest
+from venue_helpers import candles, once_listed
 
 from zvt_crypto.core.errors import (
     AuthError,
@@ -64,35 +63,22 @@ CASES = [
 
 
 @pytest.mark.parametrize(("market", "status", "body", "kind"), CASES)
-def test_a_refusal_becomes_our_error(scripted, script, market, status, body, kind):
+def test_a_refusal_becomes_our_error(refused, market, status, body, kind):
     answers = [(status, body)]
     if market == "okx":
-        answers.insert(0, (200, '{"code":"0","data":[{"ts":"1717243200000"}],"msg":""}'))
-    server = script(*answers)
-
-    async def ask():
-        async with scripted(server, market.split()[0], max_attempts=1) as venue:
-            await venue.fetch_candle_page(MARKET[market], "1m", 0, 600_000)
-
-    with pytest.raises(kind) as caught:
-        asyncio.run(ask())
-    error = caught.value
-    assert type(error) is kind
+        answers.insert(0, '{"code":"0","data":[{"ts":"1717243200000"}],"msg":""}')
+    provider = market.split()[0]
+    error = refused(kind, candles(MARKET[market], 0, 600_000), *answers, provider=provider)
     assert error.details["attempts"] == 1
     assert "?" not in error.message.replace("mean", "")
     assert len(error.message) < 300
-    assert market.split()[0] in error.message or "exchange" in error.message
+    assert provider in error.message or "exchange" in error.message
 
 
-def test_a_missing_pair_names_the_nearest(opened):
-    async def ask():
-        async with opened() as venue:
-            await venue.fetch_instruments("cryptopair")
-            wrong = Instrument("cryptopair", "btcusdx", "BTC/USDX", "BTCUSDX")
-            await venue.fetch_candle_page(wrong, "1m", 0, 600_000)
-
+def test_a_missing_pair_names_the_nearest(asked):
+    wrong = Instrument("cryptopair", "btcusdx", "BTC/USDX", "BTCUSDX")
     with pytest.raises(PairNotFound, match="unknown binance symbol 'BTC/USDX'") as caught:
-        asyncio.run(ask())
+        asked(once_listed(candles(wrong, 0, 600_000), "cryptopair"), provider="binance")
     assert "BTC/USDT" in caught.value.one_line()
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
+from venue_helpers import order_book, parts_of, rows_of
 
 from zvt_crypto.core.errors import NotSupported, PairNotFound, ProviderUnavailable
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
@@ -33,34 +34,29 @@ T = parse_time("2024-06-10T12:00:00Z")
 
 
 @pytest.fixture
-def told(scripted, script):
-    """Runs ``use(venue)`` against a server that gives these bodies; gives the result and the requests."""
+def told(told):
+    """As everywhere, of any venue, with the answers also as objects; gives the result and what was ``Asked``."""
 
     def run(provider, use, *bodies):
-        server = script(*[(200, body if isinstance(body, str) else json.dumps(body)) for body in bodies])
-
-        async def main():
-            async with scripted(server, provider, max_attempts=1) as venue:
-                return await use(venue)
-
-        return asyncio.run(main()), [Asked(path) for path in server.paths]
+        texts = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
+        result, paths = told(use, *texts, provider=provider, max_attempts=1)
+        return result, [Asked(path) for path in paths]
 
     return run
 
 
 @pytest.fixture
-def asked(opened, box):
-    """Runs ``use(venue)`` against the sandbox; the requests before it are forgotten."""
+def asked(asked, box):
+    """As everywhere, of any venue; the requests before ``use`` are forgotten."""
 
     def run(provider, use):
-        async def main():
-            async with opened(provider) as venue:
-                for kind in venue.ccxt_ids:
-                    await venue.client.now(kind)
-                box.forget_requests()
-                return await use(venue)
+        async def prepared(venue):
+            for kind in venue.ccxt_ids:
+                await venue.client.now(kind)
+            box.forget_requests()
+            return await use(venue)
 
-        return asyncio.run(main())
+        return asked(prepared, provider=provider)
 
     return run
 
@@ -73,24 +69,6 @@ class Asked:
         self.path = parts.path
         self.query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         self.market = self.query.pop("symbol", None) or self.query.pop("instId", None)
-
-
-def parts_of(feed, instrument, start, end):
-    async def use(venue):
-        return [part async for part in getattr(venue, f"fetch_{feed}")(instrument, start, end)]
-
-    return use
-
-
-def book_of(instrument, depth):
-    async def use(venue):
-        return await venue.fetch_order_book(instrument, depth)
-
-    return use
-
-
-def rows_of(parts):
-    return pa.concat_tables([part.rows for part in parts]).to_pylist()
 
 
 def spans(parts):
@@ -276,7 +254,7 @@ def test_binance_book_of_a_pair_has_the_exchanges_time(told):
         "bids": [["4.0", "431.0"], ["3.9", "2"]],
         "asks": [["4.00000200", "12"]],
     }
-    book, requests = told("binance", book_of(BINANCE_SPOT, 1), answer, BINANCE_TIME)
+    book, requests = told("binance", order_book(BINANCE_SPOT, 1), answer, BINANCE_TIME)
     row = book.to_pylist()[0]
     assert book.schema.equals(ORDER_BOOK) and abs(row.pop("ts") - T) < MINUTE_MS
     assert row == {
@@ -292,7 +270,7 @@ def test_binance_book_of_a_pair_has_the_exchanges_time(told):
 
 def test_binance_book_of_a_perpetual_has_the_time_of_its_last_change(told):
     answer = {"lastUpdateId": 5, "E": T + 9, "T": T + 3, "bids": [["4.0", "1"]], "asks": []}
-    book, requests = told("binance", book_of(BINANCE_PERP, 5), answer)
+    book, requests = told("binance", order_book(BINANCE_PERP, 5), answer)
     row = book.to_pylist()[0]
     assert (row["ts"], row["sequence"], row["asks"], row["best_ask"]) == (T + 3, 5, "[]", None)
     assert len(requests) == 1
@@ -307,7 +285,7 @@ def test_binance_book_of_a_perpetual_has_the_time_of_its_last_change(told):
 def test_okx_books_are_in_base_currency(told, instrument, volumes, sequence):
     state = {"asks": [["40000", "7", "0", "2"]], "bids": [["40000", "3", "0", "1"]], "ts": str(T)}
     state |= {} if sequence is None else {"seqId": sequence}
-    book, requests = told("okx", book_of(instrument, 2), okx([state]))
+    book, requests = told("okx", order_book(instrument, 2), okx([state]))
     row = book.to_pylist()[0]
     assert (row["ts"], row["sequence"], row["depth"]) == (T, sequence, 2)
     assert (json.loads(row["bids"]), json.loads(row["asks"])) == (
@@ -336,7 +314,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("provider", "instrument", "feed", "body"), BROKEN)
 def test_answers_of_another_form_are_refused(told, provider, instrument, feed, body):
-    use = book_of(instrument, 5) if feed == "book" else parts_of(feed, instrument, T - DAY_MS, T)
+    use = order_book(instrument, 5) if feed == "book" else parts_of(feed, instrument, T - DAY_MS, T)
     first = [] if feed == "book" or instrument is BINANCE_SPOT else [BINANCE_TIME]
     if provider == "okx":
         first = [] if feed == "book" else [OKX_TIME]
@@ -352,7 +330,7 @@ def test_unknown_markets_are_named(asked, provider, instrument, feed):
     if feed == "funding" and instrument.entity_type == "cryptopair":
         return
     nowhere = Instrument(instrument.entity_type, "nope", "NOPE/USDT", "NOPE")
-    use = book_of(nowhere, 5) if feed == "book" else parts_of(feed, nowhere, T - HOUR_MS, T)
+    use = order_book(nowhere, 5) if feed == "book" else parts_of(feed, nowhere, T - HOUR_MS, T)
     with pytest.raises(PairNotFound, match="NOPE/USDT"):
         asked(provider, use)
 
@@ -394,7 +372,7 @@ def test_recorded_books_of_binance(told, name, instrument):
     assert len(answers) == 4
     for text in answers:
         answer = json.loads(text)
-        book, _ = told("binance", book_of(instrument, 1000), text, BINANCE_TIME)
+        book, _ = told("binance", order_book(instrument, 1000), text, BINANCE_TIME)
         assert_book_is(book, answer["bids"], answer["asks"], answer["lastUpdateId"])
         assert book["ts"][0].as_py() == answer.get("T", book["ts"][0].as_py())
         assert len(answer["bids"]) > 100
@@ -431,7 +409,7 @@ def test_recorded_aggregates_of_binance(told, name, instrument):
 @pytest.mark.real_data
 def test_recorded_payloads_of_binance(told):
     depth = (REAL / "payloads/binance/spot/http_json/depth_response.json").read_text()
-    book, _ = told("binance", book_of(BINANCE_SPOT, 1000), depth, BINANCE_TIME)
+    book, _ = told("binance", order_book(BINANCE_SPOT, 1000), depth, BINANCE_TIME)
     assert_book_is(book, json.loads(depth)["bids"], json.loads(depth)["asks"], 1027024)
     event = json.loads((REAL / "payloads/binance/futures/market_data_json/agg_trade_stream.json").read_text())
     use = parts_of("trades", BINANCE_PERP, event["T"], event["T"] + 1)
@@ -493,7 +471,7 @@ def test_recorded_events_of_okx(told, instrument):
     parts, _ = told("okx", use, okx([{"ts": str(end)}]), okx(theirs), okx([]))
     assert rows_of(parts) == [okx_row(row, volume(row, "px", "sz")) for row in theirs]
     snapshot = next(frame["data"][0] for frame in of_market if frame.get("action") == "snapshot")
-    book, _ = told("okx", book_of(instrument, 400), okx([snapshot]))
+    book, _ = told("okx", order_book(instrument, 400), okx([snapshot]))
     row = book.to_pylist()[0]
     assert (row["ts"], row["sequence"]) == (int(snapshot["ts"]), None)
     for side in ("bids", "asks"):
@@ -512,7 +490,7 @@ def test_recorded_funding_and_book_of_okx(told):
         for row in theirs
     ]
     answer = json.loads(okx_payload("order_book"))["data"][0]
-    book, _ = told("okx", book_of(OKX_SPOT, 1000), okx_payload("order_book"))
+    book, _ = told("okx", order_book(OKX_SPOT, 1000), okx_payload("order_book"))
     assert_book_is(book, answer["bids"], answer["asks"], None)
 
 

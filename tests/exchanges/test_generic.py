@@ -9,6 +9,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 from aiohttp import web
+from venue_helpers import candles, order_book, parts_of
 
 from zvt_crypto.core.errors import (
     InvalidArgument,
@@ -16,7 +17,7 @@ from zvt_crypto.core.errors import (
     PairNotFound,
     ProviderUnavailable,
 )
-from zvt_crypto.core.levels import DAY_MS, HOUR_MS, LEVEL_MS, parse_time
+from zvt_crypto.core.levels import DAY_MS, HOUR_MS, LEVEL_MS, MINUTE_MS, parse_time
 from zvt_crypto.domain import load_tables
 from zvt_crypto.exchanges.base import Instrument, venue_class, venues
 from zvt_crypto.exchanges.client import Client
@@ -26,6 +27,7 @@ from zvt_crypto.sandbox import gate_info
 from zvt_crypto.sandbox.instruments import INSTRUMENTS
 from zvt_crypto.store.engine import Store
 
+PROVIDER = "ccxt:gate"
 START = parse_time("2024-03-01")
 SPOT = Instrument("cryptopair", "btcusdt", "BTC/USDT", "BTC_USDT")
 PERP = Instrument("cryptoperp", "btcusdt", "BTC/USDT:USDT", "BTC_USDT", contract_size=0.01)
@@ -122,31 +124,18 @@ class Gate:
 
 
 @pytest.fixture
-def answered(scripted):
+def answered(served):
     """What a venue of Gate makes of an answer: ``await use(venue)``, and the requests it made for it."""
 
     def run(body, use):
         server = Gate(body)
-
-        async def main():
-            async with scripted(server, "ccxt:gate") as venue:
-                return await use(venue)
-
-        return asyncio.run(main()), server.asked
+        return served(server, use), server.asked
 
     return run
 
 
-def page(instrument, start=START, count=2, level="1m"):
-    step = LEVEL_MS[level]
-    return lambda venue: venue.fetch_candle_page(instrument, level, start, start + count * step)
-
-
-def parts(method, instrument, start, end):
-    async def use(venue):
-        return [part async for part in getattr(venue, method)(instrument, start, end)]
-
-    return use
+def page(instrument, start=START):
+    return candles(instrument, start, start + 2 * MINUTE_MS)
 
 
 SPOT_ROWS = [
@@ -223,7 +212,7 @@ def test_trades_of_a_pair(answered):
         {"id": "11", "create_time": "1709251200", "create_time_ms": "1709251200001.900000",
          "currency_pair": "BTC_USDT", "side": "buy", "amount": "0.25", "price": "61001"},
     ]  # fmt: skip
-    [part], [(path, query)] = answered(rows, parts("fetch_trades", SPOT, START, START + DAY_MS))
+    [part], [(path, query)] = answered(rows, parts_of("trades", SPOT, START, START + DAY_MS))
     assert (path, query) == ("spot/trades", {"currency_pair": "BTC_USDT", "limit": "1000"})
     assert part.rows.to_pylist() == [
         {"ts": START + 1, "trade_id": "11", "price": 61001.0, "volume": 0.25, "side": "buy", "nanosecond": None},
@@ -242,11 +231,11 @@ def test_trades_of_contracts_are_in_base_currency(answered):
         "price": "60000",
     }
     row["contract"] = "BTC_USDT"
-    [part], _ = answered([row], parts("fetch_trades", PERP, START, START + DAY_MS))
+    [part], _ = answered([row], parts_of("trades", PERP, START, START + DAY_MS))
     [trade] = part.rows.to_pylist()
     assert (trade["ts"], trade["side"], trade["volume"]) == (START + 707, "sell", 1.05)
     row["contract"] = "BTC_USD"
-    [part], _ = answered([row], parts("fetch_trades", INVERSE, START, START + DAY_MS))
+    [part], _ = answered([row], parts_of("trades", INVERSE, START, START + DAY_MS))
     assert part.rows["volume"].to_pylist() == [105 / 60000]
 
 
@@ -258,7 +247,7 @@ def test_trades_without_ids_get_some(answered):
         "amount": "2",
         "price": "3",
     }
-    [part], _ = answered([row, row], parts("fetch_trades", SPOT, START, START + DAY_MS))
+    [part], _ = answered([row, row], parts_of("trades", SPOT, START, START + DAY_MS))
     assert part.rows["trade_id"].to_pylist() == [f"{START + 500}-3-2-buy-{n}" for n in (0, 1)]
 
 
@@ -270,10 +259,7 @@ def test_an_order_book(answered):
         "asks": [{"s": 200, "p": "61001"}],
     }
 
-    async def use(venue):
-        return await venue.fetch_order_book(PERP, 1)
-
-    table, [(path, query)] = answered(book, use)
+    table, [(path, query)] = answered(book, order_book(PERP, 1))
     assert (path, query["contract"], query["limit"]) == ("futures/usdt/order_book", "BTC_USDT", "20")
     [row] = table.to_pylist()
     assert (row["sequence"], row["depth"], row["best_bid"], row["best_ask"]) == (9, 1, 60999.0, 61001.0)
@@ -283,7 +269,7 @@ def test_an_order_book(answered):
 
 def test_funding_events(answered):
     rows = [{"t": START // 1000, "r": "-0.0003"}]
-    [part], asked = answered(rows, parts("fetch_funding", PERP, START, START + HOUR_MS))
+    [part], asked = answered(rows, parts_of("funding", PERP, START, START + HOUR_MS))
     assert part.rows.to_pylist() == [{"ts": START, "funding_rate": -0.0003, "mark_price": None}]
     assert (part.start, part.stop, part.requests) == (START, START + HOUR_MS, len(asked))
     assert asked[0][1] == {"contract": "BTC_USDT", "limit": "100", "from": "1709251200", "to": "1709254799"}
@@ -299,56 +285,42 @@ def test_an_answer_of_another_form_is_named(answered, body):
 def test_rows_without_a_time_are_refused(answered):
     row = {"id": "1", "currency_pair": "BTC_USDT", "side": "buy", "amount": "2", "price": "3"}
     with pytest.raises(ProviderUnavailable, match="gate sent rows without a time"):
-        answered([row], parts("fetch_trades", SPOT, START, START + DAY_MS))
+        answered([row], parts_of("trades", SPOT, START, START + DAY_MS))
 
 
 @pytest.mark.parametrize(
     ("provider", "symbol"), [("ccxt:bitget", "BTC/USDX"), ("ccxt:gate", "BTC/USDX:USDT")]
 )
-def test_an_unknown_symbol_is_answered_with_the_nearest(opened, provider, symbol):
+def test_an_unknown_symbol_is_answered_with_the_nearest(asked, provider, symbol):
     kind = "cryptoperp" if ":" in symbol else "cryptopair"
-
-    async def ask():
-        async with opened(provider) as venue:
-            await page(Instrument(kind, "btcusdx", symbol, "BTC_USDX", contract_size=1.0))(venue)
-
+    unknown = Instrument(kind, "btcusdx", symbol, "BTC_USDX", contract_size=1.0)
     with pytest.raises(PairNotFound, match="unknown (bitget|gate) symbol") as caught:
-        asyncio.run(ask())
+        asked(page(unknown), provider=provider)
     assert "BTC/USDT" in caught.value.one_line()
 
 
-def test_a_symbol_that_bitget_took_away_since(opened):
-    async def ask():
-        async with opened("ccxt:bitget") as venue:
-            await venue.client.call("cryptopair", "publicSpotGetV2SpotMarketCandles", {"symbol": "X", "granularity": "1h"})  # fmt: skip
+def test_a_symbol_that_bitget_took_away_since(asked):
+    async def use(venue):
+        query = {"symbol": "X", "granularity": "1h"}
+        await venue.client.call("cryptopair", "publicSpotGetV2SpotMarketCandles", query)
 
     with pytest.raises(PairNotFound):
-        asyncio.run(ask())
+        asked(use, provider="ccxt:bitget")
 
 
-def test_funding_between_two_seconds_is_not_what_gate_rounds_to(opened, box):
+def test_funding_between_two_seconds_is_not_what_gate_rounds_to(asked, box):
     """Gate counts seconds: what it answers for a bound inside of one may lie outside."""
     events = box.market.fundings("BTC/USDT:USDT", START, START + 2 * DAY_MS).ts // 1000 * 1000
-
-    async def ask(start, end):
-        async with opened("ccxt:gate") as venue:
-            return await parts("fetch_funding", PERP, start, end)(venue)
-
-    [part] = asyncio.run(ask(int(events[0]) + 1, int(events[2]) + 1))
+    [part] = asked(parts_of("funding", PERP, int(events[0]) + 1, int(events[2]) + 1))
     assert sorted(part.rows["ts"].to_pylist()) == events[1:3].tolist()
-    [part] = asyncio.run(ask(int(events[0]) + 1, int(events[0]) + 500))
+    [part] = asked(parts_of("funding", PERP, int(events[0]) + 1, int(events[0]) + 500))
     assert part.rows.num_rows == 0
 
 
-def test_funding_of_bitget_is_its_newest_page(opened, box):
+def test_funding_of_bitget_is_its_newest_page(asked, box):
     now = box.market.now()
     events = box.market.fundings("BTC/USDT:USDT", now - 60 * DAY_MS, now, now).ts[-100:]
-
-    async def ask():
-        async with opened("ccxt:bitget") as venue:
-            return await parts("fetch_funding", PERP, now - 60 * DAY_MS, now)(venue)
-
-    [part] = asyncio.run(ask())
+    [part] = asked(parts_of("funding", PERP, now - 60 * DAY_MS, now), provider="ccxt:bitget")
     assert part.rows["ts"].to_pylist() == events.tolist()
     assert (part.start, part.stop) == (events[0] + 1, now)
 
@@ -368,15 +340,14 @@ def test_the_listing_where_there_are_no_daily_candles(quick, box, levels, step):
 
 
 @pytest.mark.parametrize("exchange", ["bitget", "gate"])
-def test_entities_carry_the_exchange_and_lie_with_the_provider(opened, quick, box, exchange):
+def test_entities_carry_the_exchange_and_lie_with_the_provider(asked, quick, box, exchange):
     load_tables()
     store = Store(quick(box.url))
 
-    async def record(name):
-        async with opened(f"ccxt:{name}") as venue:
-            return [await record_entities(store, venue, entity_spec(k)) for k in ("cryptopair", "cryptoperp")]
+    async def record(venue):
+        return [await record_entities(store, venue, entity_spec(k)) for k in ("cryptopair", "cryptoperp")]
 
-    for outcome in asyncio.run(record(exchange)):
+    for outcome in asked(record, provider=f"ccxt:{exchange}"):
         assert not outcome.errors and outcome.rows > 3 and outcome.entity_id.endswith(f"_{exchange}")
     [row], errors = select_entities(store, "ccxt", entity_spec("cryptopair"), codes=["BTC/USDT"])
     assert (row["id"], row["exchange"], errors) == (f"cryptopair_{exchange}_btcusdt", exchange, [])

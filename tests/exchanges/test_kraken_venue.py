@@ -1,9 +1,7 @@
 """Kraken's answers in our columns: recorded ones value by value, and what is peculiar to its paging."""
 
-import asyncio
 import json
 import re
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from venue_helpers import candles, instruments, once_listed, order_book, parts_of, rows_of
 
 from zvt_crypto.core.errors import (
     DataQualityFailure,
@@ -25,7 +24,7 @@ from zvt_crypto.core.levels import DAY_MS, MINUTE_MS, parse_time
 from zvt_crypto.exchanges.base import Instrument
 from zvt_crypto.exchanges.kraken import epoch_ns, trade_rows
 
-PAYLOADS = Path(__file__).resolve().parents[2] / ".." / "shared" / "real" / "payloads" / "kraken"
+PROVIDER = "kraken"
 SPOT = Instrument("cryptopair", "btcusdt", "BTC/USDT", "XBTUSDT")
 LINEAR = Instrument("cryptoperp", "btcusd", "BTC/USD:USD", "PF_XBTUSD", contract_size=1.0)
 INVERSE = Instrument("cryptoperp", "btcusd-btc", "BTC/USD:BTC", "PI_XBTUSD", contract_size=1.0, inverse=True)
@@ -34,54 +33,30 @@ SECOND_NS = 1_000_000_000
 NOON = 1_762_776_000
 
 
-def recorded(name):
-    return (PAYLOADS / f"http_{name}.json").read_text()
-
-
 def spot_answer(rows, last, name="XBTUSDT"):
-    return 200, json.dumps({"error": [], "result": {name: rows, "last": last}})
+    return json.dumps({"error": [], "result": {name: rows, "last": last}})
 
 
 @pytest.fixture
-def asked(scripted, script):
-    """Runs ``await use(venue)`` on a server with these answers; gives the result and the requests made."""
+def told(told):
+    """As everywhere, with the queries in place of the requests."""
 
     def run(use, *answers, **changed):
-        server = script(*answers)
-
-        async def main():
-            async with scripted(server, "kraken", **changed) as venue:
-                return await use(venue)
-
-        result = asyncio.run(main())
-        return result, [parse_qs(urlsplit(path).query) for path in server.paths]
+        result, paths = told(use, *answers, **changed)
+        return result, [parse_qs(urlsplit(path).query) for path in paths]
 
     return run
-
-
-def trades_of(instrument, start, end):
-    async def use(venue):
-        return [part async for part in venue.fetch_trades(instrument, start, end)]
-
-    return use
-
-
-def rows_of(parts):
-    return pa.concat_tables([part.rows for part in parts]).to_pylist()
 
 
 # Spot: candles
 
 
 @pytest.mark.real_data
-def test_recorded_candles_are_read(asked):
-    raw = json.loads(recorded("ohlc"))["result"]["XBTUSDT"]
+def test_recorded_candles_are_read(told, payload):
+    raw = json.loads(payload("ohlc"))["result"]["XBTUSDT"]
     start, end = raw[0][0] * 1000, raw[-1][0] * 1000 + MINUTE_MS
 
-    async def use(venue):
-        return await venue.fetch_candle_page(SPOT, "1m", start, end)
-
-    page, [query] = asked(use, (200, recorded("ohlc")))
+    page, [query] = told(candles(SPOT, start, end), payload("ohlc"))
     assert query == {"pair": ["XBTUSDT"], "interval": ["1"]}
     assert page.num_rows == len(raw) == 721
     for row, (time, opened, high, low, close, vwap, volume, count) in zip(page.to_pylist(), raw, strict=True):
@@ -104,47 +79,42 @@ def candle(time, price="5.0"):
     return [time, price, price, price, price, price, "2.00000000", 3]
 
 
-def test_candles_outside_of_the_range_are_left_out(asked):
+def test_candles_outside_of_the_range_are_left_out(told):
     rows = [candle(NOON + 60 * n) for n in range(10)]
 
-    async def use(venue):
-        return await venue.fetch_candle_page(SPOT, "1m", NOON * 1000 + 120_000, NOON * 1000 + 300_000)
-
-    page, _ = asked(use, spot_answer(rows, NOON, name="XBT/USDT"))
+    page, _ = told(
+        candles(SPOT, NOON * 1000 + 120_000, NOON * 1000 + 300_000), spot_answer(rows, NOON, name="XBT/USDT")
+    )
     assert page["ts"].to_pylist() == [(NOON + 60 * n) * 1000 for n in (2, 3, 4)]
     assert page["turnover"].to_pylist() == [10.0] * 3
 
 
-def test_candles_that_end_before_the_range_show(asked):
+def test_candles_that_end_before_the_range_show(told):
     """An old answer must not look like a market without candles."""
 
-    async def use(venue):
-        return await venue.fetch_candle_page(SPOT, "1m", NOON * 1000 + DAY_MS, NOON * 1000 + 2 * DAY_MS)
-
-    page, _ = asked(use, spot_answer([candle(NOON)], NOON))
+    page, _ = told(
+        candles(SPOT, NOON * 1000 + DAY_MS, NOON * 1000 + 2 * DAY_MS), spot_answer([candle(NOON)], NOON)
+    )
     assert page["ts"].to_pylist() == [NOON * 1000]
 
 
 @pytest.mark.parametrize(
     "body", ['{"error":[]}', '{"error":[],"result":[]}', '{"error":[],"result":{"XBTUSDT":[[1,"2"]]}}', "[]"]
 )
-def test_an_answer_without_candles_is_an_error(asked, body):
-    async def use(venue):
-        return await venue.fetch_candle_page(SPOT, "1m", 0, MINUTE_MS)
-
+def test_an_answer_without_candles_is_an_error(told, body):
     with pytest.raises(ProviderUnavailable):
-        asked(use, (200, body), max_attempts=1)
+        told(candles(SPOT, 0, MINUTE_MS), body, max_attempts=1)
 
 
-def test_the_listing_is_the_day_of_the_first_trade(asked):
+def test_the_listing_is_the_day_of_the_first_trade(told):
     async def use(venue):
         return await venue.find_listing(SPOT)
 
     first = [["874.67", "0.1", 1381095255.1234, "b", "m", "", 1]]
-    listed, queries = asked(use, spot_answer(first, "1381095255123400000"))
+    listed, queries = told(use, spot_answer(first, "1381095255123400000"))
     assert listed == parse_time("2013-10-06")
     assert queries == [{"pair": ["XBTUSDT"], "since": ["0"], "count": ["1"]}]
-    assert asked(use, spot_answer([], "0"))[0] is None
+    assert told(use, spot_answer([], "0"))[0] is None
 
 
 # Spot: times and ids of trades
@@ -211,12 +181,12 @@ def test_what_is_no_trade_is_an_error(rows):
 
 
 @pytest.mark.real_data
-def test_recorded_trades_are_read(asked):
-    text = recorded("trades")
+def test_recorded_trades_are_read(told, payload):
+    text = payload("trades")
     result = json.loads(text)["result"]
     raw, last = result["XBTUSDT"], int(result["last"])
     start, end = int(raw[0][2]) * 1000, int(raw[-1][2] + 1) * 1000
-    parts, queries = asked(trades_of(SPOT, start, end), (200, text), spot_answer(raw[-1:], str(last)))
+    parts, queries = told(parts_of("trades", SPOT, start, end), text, spot_answer(raw[-1:], str(last)))
     rows = rows_of(parts)
     assert rows.pop() == rows[-1]
     # The digits of the text itself, which a float would only be near to.
@@ -255,26 +225,21 @@ class Exchange:
         first = next((n for n, ns in enumerate(self.times) if ns > since), len(self.times))
         stop = min(first + self.size, len(self.times))
         last = self.times[stop - 1] if stop > first else since
-        _, body = spot_answer(self.rows[first:stop], str(last))
+        body = spot_answer(self.rows[first:stop], str(last))
         return web.Response(text=body, content_type="application/json")
 
 
 @pytest.mark.parametrize(
     ("size", "with_ids"), [(6, True), (7, True), (50, True), (7, False), (8, False), (50, False)]
 )
-def test_pages_that_are_cut_inside_a_moment_lose_nothing(scripted, size, with_ids):
+def test_pages_that_are_cut_inside_a_moment_lose_nothing(served, size, with_ids):
     start = NOON * 1000
     base = NOON * SECOND_NS
     # Four at the same nanosecond, others within one step of the number that is written, and at the bounds.
     moments = [0, 1, 40, 60, 130, 200, 999_950, 5_000_000, 5_000_000, 5_000_000, 5_000_000, 5_000_001]
     moments += [5_000_150, 7_999_999, 8_000_000, 9_999_900, 9_999_999, 10_000_000, 12_000_000]
     exchange = Exchange([base + moment for moment in (-90, *moments)], size, with_ids)
-
-    async def main():
-        async with scripted(exchange, "kraken") as venue:
-            return await trades_of(SPOT, start, start + 10)(venue)
-
-    parts = asyncio.run(main())
+    parts = served(exchange, parts_of("trades", SPOT, start, start + 10))
     written = [epoch_ns(pa.array([repr(row[2])]))[0].as_py() for row in exchange.rows]
     wanted = [ns for ns in written if base <= ns < base + 10_000_000]
     found = {row["trade_id"]: row["ts"] * 1_000_000 + row["nanosecond"] for row in rows_of(parts)}
@@ -284,50 +249,47 @@ def test_pages_that_are_cut_inside_a_moment_lose_nothing(scripted, size, with_id
         assert before.stop == after.start
 
 
-def test_a_page_full_of_one_moment_is_not_the_end(asked):
+def test_a_page_full_of_one_moment_is_not_the_end(told):
     """What the overlap leaves no room for is asked for without it."""
     moment, later = NOON * SECOND_NS, NOON * SECOND_NS + 400_000_000
     full = spot_answer([["5.0", "0.1", NOON, "b", "l", "", n] for n in range(1, 1001)], str(moment))
     more = spot_answer([["5.0", "0.1", NOON + 0.4, "b", "l", "", 1001]], str(later))
-    use = trades_of(SPOT, NOON * 1000 - 10, NOON * 1000 + 900)
-    parts, queries = asked(use, full, full, more, more)
+    use = parts_of("trades", SPOT, NOON * 1000 - 10, NOON * 1000 + 900)
+    parts, queries = told(use, full, full, more, more)
     assert {row["trade_id"] for row in rows_of(parts)} == {*map(str, range(1, 1002))}
     sinces = [int(query["since"][0]) for query in queries]
     assert sinces == [moment - 10_001_000, moment - 1000, moment, later - 1000]
 
 
-def test_the_end_of_a_quiet_market_is_confirmed(asked):
+def test_the_end_of_a_quiet_market_is_confirmed(told):
     """A page of one trade, which is the overlap itself, says nothing about what follows."""
     one = spot_answer([["5.0", "0.1", NOON, "b", "l", "", 1]], str(NOON * SECOND_NS))
     none = spot_answer([], str(NOON * SECOND_NS))
-    parts, queries = asked(trades_of(SPOT, NOON * 1000 - 5, NOON * 1000 + 10), one, one, none, none)
+    parts, queries = told(parts_of("trades", SPOT, NOON * 1000 - 5, NOON * 1000 + 10), one, one, none, none)
     assert {row["trade_id"] for row in rows_of(parts)} == {"1"}
     assert parts[-1].stop == NOON * 1000 + 10 and len(queries) == 4
 
 
-def test_a_page_from_before_is_not_the_end(asked):
+def test_a_page_from_before_is_not_the_end(told):
     old = spot_answer([["5.0", "0.1", NOON - 60, "b", "l", "", 1]], str((NOON - 60) * SECOND_NS))
     with pytest.raises(DataQualityFailure, match="same page again"):
-        asked(trades_of(SPOT, NOON * 1000, NOON * 1000 + 10), old)
+        told(parts_of("trades", SPOT, NOON * 1000, NOON * 1000 + 10), old)
 
 
-def test_trades_without_the_time_of_the_last_are_an_error(asked):
+def test_trades_without_the_time_of_the_last_are_an_error(told):
     answer = spot_answer([["5.0", "0.1", NOON, "b", "l", "", 1]], None)
     with pytest.raises(ProviderUnavailable, match="time of the last one"):
-        asked(trades_of(SPOT, NOON * 1000, NOON * 1000 + 10), answer, max_attempts=1)
+        told(parts_of("trades", SPOT, NOON * 1000, NOON * 1000 + 10), answer, max_attempts=1)
 
 
 # Spot: order books and instruments
 
 
 @pytest.mark.real_data
-def test_a_recorded_order_book_is_read(asked):
-    raw = json.loads(recorded("order_book"))["result"]["XBTUSDT"]
+def test_a_recorded_order_book_is_read(told, payload):
+    raw = json.loads(payload("order_book"))["result"]["XBTUSDT"]
 
-    async def use(venue):
-        return await venue.fetch_order_book(SPOT, 4)
-
-    book, queries = asked(use, (200, recorded("order_book")), (200, recorded("server_time")))
+    book, queries = told(order_book(SPOT, 4), payload("order_book"), payload("server_time"))
     row = book.to_pylist()[0]
     assert json.loads(row["bids"]) == [[float(price), float(size)] for price, size, _ in raw["bids"][:4]]
     assert json.loads(row["asks"]) == [[float(price), float(size)] for price, size, _ in raw["asks"][:4]]
@@ -337,21 +299,18 @@ def test_a_recorded_order_book_is_read(asked):
 
 
 @pytest.mark.real_data
-def test_recorded_pairs_are_read(asked):
+def test_recorded_pairs_are_read(told, payload):
     assets = {
         "XXBT": {"aclass": "currency", "altname": "XBT", "decimals": 10, "status": "enabled"},
         "USDT": {"aclass": "currency", "altname": "USDT", "decimals": 8, "status": "enabled"},
         "ZUSD": {"aclass": "currency", "altname": "USD", "decimals": 4, "status": "enabled"},
     }
-    pairs = json.loads(recorded("asset_pairs"))
-    pairs["result"] |= json.loads(recorded("asset_pairs_tokenized"))["result"]
+    pairs = json.loads(payload("asset_pairs"))
+    pairs["result"] |= json.loads(payload("asset_pairs_tokenized"))["result"]
     pairs["result"]["XBTUSDT"]["tick_size"] = "0.5"
 
-    async def use(venue):
-        return await venue.fetch_instruments("cryptopair")
-
-    answers = [(200, json.dumps({"error": [], "result": assets})), (200, json.dumps(pairs))]
-    found, _ = asked(use, *answers)
+    answers = [json.dumps({"error": [], "result": assets}), json.dumps(pairs)]
+    found, _ = told(instruments("cryptopair"), *answers)
     rows = {row["symbol"]: row for row in found.batch.to_pylist()}
     assert set(rows) == {"BTC/USDT", "AAPLX/USD"} and not found.conflicts
     row = rows["BTC/USDT"]
@@ -365,14 +324,11 @@ def test_recorded_pairs_are_read(asked):
 
 
 @pytest.mark.real_data
-def test_recorded_candles_of_an_inverse_contract_are_read(asked):
-    raw = json.loads(recorded("futures_candles_trade"))["candles"]
+def test_recorded_candles_of_an_inverse_contract_are_read(told, payload):
+    raw = json.loads(payload("futures_candles_trade"))["candles"]
     start, end = raw[0]["time"], raw[-1]["time"] + 3_600_000
 
-    async def use(venue):
-        return await venue.fetch_candle_page(INVERSE, "1h", start, end)
-
-    page, [query] = asked(use, (200, recorded("futures_candles_trade")))
+    page, [query] = told(candles(INVERSE, start, end, "1h"), payload("futures_candles_trade"))
     assert query == {"from": [str(start // 1000)], "to": [str(end // 1000 - 1)]}
     assert page.num_rows == len(raw) == 3
     for row, theirs in zip(page.to_pylist(), raw, strict=True):
@@ -386,14 +342,14 @@ def test_recorded_candles_of_an_inverse_contract_are_read(asked):
 
 
 @pytest.mark.parametrize("volume", ["1.25", 1.25])
-def test_linear_contracts_count_base_currency(asked, volume):
+def test_linear_contracts_count_base_currency(told, volume):
     prices = {"open": "100.5", "high": "102", "low": "99", "close": "101"}
     row = {"time": NOON * 1000, **prices, "volume": volume}
 
-    async def use(venue):
-        return await venue.fetch_candle_page(LINEAR, "1m", NOON * 1000, NOON * 1000 + MINUTE_MS)
-
-    page, _ = asked(use, (200, json.dumps({"candles": [row], "more_candles": False})))
+    page, _ = told(
+        candles(LINEAR, NOON * 1000, NOON * 1000 + MINUTE_MS),
+        json.dumps({"candles": [row], "more_candles": False}),
+    )
     [ours] = page.to_pylist()
     assert (ours["volume"], ours["turnover"], ours["trade_count"]) == (1.25, None, None)
     assert [ours[name] for name in prices] == [float(price) for price in prices.values()]
@@ -401,13 +357,13 @@ def test_linear_contracts_count_base_currency(asked, volume):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("instrument", [LINEAR, INVERSE])
-def test_recorded_executions_are_read(asked, instrument):
-    answer = json.loads(recorded("futures_public_executions"))
+def test_recorded_executions_are_read(told, payload, instrument):
+    answer = json.loads(payload("futures_public_executions"))
     raw = [element["event"]["Execution"]["execution"] for element in answer["elements"]]
     times = [execution["timestamp"] for execution in raw]
     del answer["continuationToken"]
-    use = trades_of(instrument, min(times), max(times) + 1)
-    [part], [query] = asked(use, (200, json.dumps(answer)))
+    use = parts_of("trades", instrument, min(times), max(times) + 1)
+    [part], [query] = told(use, json.dumps(answer))
     assert query == {
         "since": [str(min(times) - 1)],
         "before": [str(max(times) + 1)],
@@ -435,15 +391,15 @@ def execution(number, ts, **changed):
 
 def executions(elements, token=None):
     body = {"elements": elements, "len": len(elements)} | ({"continuationToken": token} if token else {})
-    return 200, json.dumps(body)
+    return json.dumps(body)
 
 
-def test_pages_of_executions_follow_the_token(asked):
+def test_pages_of_executions_follow_the_token(told):
     start = NOON * 1000
     first = [execution(1, start), execution(2, start + 5), execution(3, start + 5)]
     second = [execution(4, start + 5), execution(5, start + 5, takerOrder=None)]
-    parts, queries = asked(
-        trades_of(LINEAR, start, start + 100), executions(first, "abc"), executions(second)
+    parts, queries = told(
+        parts_of("trades", LINEAR, start, start + 100), executions(first, "abc"), executions(second)
     )
     assert [row["trade_id"] for row in rows_of(parts)] == ["u1", "u2", "u3", "u4", "u5"]
     assert [row["side"] for row in rows_of(parts)] == ["sell"] * 4 + [None]
@@ -452,29 +408,28 @@ def test_pages_of_executions_follow_the_token(asked):
     assert [query.get("continuation_token") for query in queries] == [None, ["abc"]]
 
 
-def test_executions_of_another_range_are_named(asked):
+def test_executions_of_another_range_are_named(told):
     old = executions([execution(1, NOON * 1000 - 60_000)])
     with pytest.raises(DataQualityFailure, match="with trades of 2025-11-10T11:59:00Z: the same page again"):
-        asked(trades_of(LINEAR, NOON * 1000, NOON * 1000 + 10), old)
+        told(parts_of("trades", LINEAR, NOON * 1000, NOON * 1000 + 10), old)
 
 
 @pytest.mark.parametrize(
     "body", ["{}", '{"elements":[{}]}', '{"elements":[{"event":{"Execution":[]}}]}', "[]"]
 )
-def test_what_is_no_execution_is_an_error(asked, body):
+def test_what_is_no_execution_is_an_error(told, body):
     with pytest.raises(ProviderUnavailable):
-        asked(trades_of(LINEAR, NOON * 1000, NOON * 1000 + 10), (200, body), max_attempts=1)
+        told(parts_of("trades", LINEAR, NOON * 1000, NOON * 1000 + 10), body, max_attempts=1)
 
 
 @pytest.mark.real_data
-def test_recorded_funding_events_are_read(asked):
-    raw = json.loads(recorded("futures_historical_funding_rates"))["rates"]
+def test_recorded_funding_events_are_read(told, payload):
+    raw = json.loads(payload("futures_historical_funding_rates"))["rates"]
     start, end = parse_time("2025-07-11"), parse_time("2025-07-12")
 
-    async def use(venue):
-        return [part async for part in venue.fetch_funding(LINEAR, start, end)]
-
-    [part], [query] = asked(use, (200, recorded("futures_historical_funding_rates")))
+    [part], [query] = told(
+        parts_of("funding", LINEAR, start, end), payload("futures_historical_funding_rates")
+    )
     assert query == {"symbol": ["PF_XBTUSD"]}
     assert (part.start, part.stop) == (start, end)
     assert part.rows.to_pylist() == [
@@ -485,11 +440,8 @@ def test_recorded_funding_events_are_read(asked):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("instrument", [LINEAR, INVERSE])
-def test_a_recorded_order_book_of_a_contract_is_read(asked, instrument):
-    async def use(venue):
-        return await venue.fetch_order_book(instrument, 2)
-
-    book, _ = asked(use, (200, recorded("futures_orderbook")))
+def test_a_recorded_order_book_of_a_contract_is_read(told, payload, instrument):
+    book, _ = told(order_book(instrument, 2), payload("futures_orderbook"))
     [row] = book.to_pylist()
     levels = {"bids": [[105900.0, 0.5], [105850.0, 1.2]], "asks": [[105950.0, 0.3], [106000.0, 0.7]]}
     for side, wanted in levels.items():
@@ -517,11 +469,8 @@ FEES = {
 
 
 @pytest.mark.real_data
-def test_recorded_contracts_are_read(asked):
-    async def use(venue):
-        return await venue.fetch_instruments("cryptoperp")
-
-    found, _ = asked(use, (200, recorded("futures_instruments")), (200, json.dumps(FEES)))
+def test_recorded_contracts_are_read(told, payload):
+    found, _ = told(instruments("cryptoperp"), payload("futures_instruments"), json.dumps(FEES))
     rows = {row["native_id"]: row for row in found.batch.to_pylist()}
     assert set(rows) == {"PI_XBTUSD", "PF_ETHUSD", "PF_PEPEUSD", "PF_AAPLxUSD"} and not found.conflicts
     inverse, linear = rows["PI_XBTUSD"], rows["PF_ETHUSD"]
@@ -537,34 +486,28 @@ def test_recorded_contracts_are_read(asked):
 
 @pytest.mark.parametrize("fees", ["{}", '{"feeSchedules":[{"uid":"x","tiers":[]}]}', "[]"])
 @pytest.mark.real_data
-def test_fees_in_another_form_are_an_error(asked, fees):
-    async def use(venue):
-        return await venue.fetch_instruments("cryptoperp")
-
+def test_fees_in_another_form_are_an_error(told, payload, fees):
     with pytest.raises(ProviderUnavailable, match="no schedules of fees"):
-        asked(use, (200, recorded("futures_instruments")), (200, fees))
+        told(instruments("cryptoperp"), payload("futures_instruments"), fees)
 
 
 @pytest.mark.parametrize(
     "body",
     ['{"orderBook":{"bids":[],"asks":[]}}', '{"serverTime":"soon","orderBook":{}}', '{"orderBook":[]}'],
 )
-def test_what_is_no_order_book_is_an_error(asked, body):
-    async def use(venue):
-        return await venue.fetch_order_book(LINEAR, 2)
-
+def test_what_is_no_order_book_is_an_error(told, body):
     with pytest.raises(ProviderUnavailable):
-        asked(use, (200, body), max_attempts=1)
+        told(order_book(LINEAR, 2), body, max_attempts=1)
 
 
-def test_the_clock_of_the_futures_counts(asked):
+def test_the_clock_of_the_futures_counts(told):
     async def use(venue):
         return await venue.client.now("cryptoperp")
 
-    now, _ = asked(use, (200, json.dumps(FEES)))
+    now, _ = told(use, json.dumps(FEES))
     assert abs(now - parse_time(FEES["serverTime"])) < 60_000
     with pytest.raises(ProviderUnavailable, match="without the time"):
-        asked(use, (200, '{"result":"success"}'), max_attempts=1)
+        told(use, '{"result":"success"}', max_attempts=1)
 
 
 # Refusals
@@ -590,28 +533,17 @@ def test_the_clock_of_the_futures_counts(asked):
         (LINEAR, 503, '{"result":"error","error":"Unavailable"}', ProviderUnavailable),
     ],
 )
-def test_a_refusal_becomes_our_error(asked, instrument, status, body, kind):
-    async def use(venue):
-        await venue.fetch_candle_page(instrument, "1m", 0, MINUTE_MS)
-
-    with pytest.raises(kind) as caught:
-        asked(use, (status, body), max_attempts=1)
-    assert type(caught.value) is kind
-    assert "kraken" in caught.value.message and len(caught.value.message) < 300
+def test_a_refusal_becomes_our_error(refused, instrument, status, body, kind):
+    error = refused(kind, candles(instrument, 0, MINUTE_MS), (status, body))
+    assert "kraken" in error.message and len(error.message) < 300
 
 
 @pytest.mark.parametrize("code", ["nope", "btcusd"])
-def test_an_unknown_market_names_the_nearest(opened, code):
+def test_an_unknown_market_names_the_nearest(asked, code):
     instrument = {
         "nope": Instrument("cryptopair", "btcusdx", "BTC/USDX", "XBTUSDX"),
         "btcusd": Instrument("cryptoperp", "btcusdx", "BTC/USDX:USDX", "PF_XBTUSDX"),
     }[code]
-
-    async def main():
-        async with opened("kraken") as venue:
-            await venue.fetch_instruments(instrument.entity_type)
-            await venue.fetch_candle_page(instrument, "1m", 0, MINUTE_MS)
-
     with pytest.raises(PairNotFound, match=re.escape(instrument.symbol)) as caught:
-        asyncio.run(main())
+        asked(once_listed(candles(instrument, 0, MINUTE_MS), instrument.entity_type))
     assert "BTC/USD" in caught.value.one_line().split(instrument.symbol)[-1]

@@ -3,13 +3,13 @@
 There are no recorded answers of KuCoin. The answers here are the samples of its documents and of ccxt.
 """
 
-import asyncio
 import json
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from venue_helpers import candle_window, candles, instruments, order_book, parts_of
 
 from zvt_crypto.core.errors import (
     ExchangeMaintenance,
@@ -22,11 +22,11 @@ from zvt_crypto.core.errors import (
 from zvt_crypto.core.levels import HOUR_MS, MINUTE_MS, parse_time
 from zvt_crypto.exchanges.base import Instrument
 from zvt_crypto.exchanges.ccxt_errors import refusal
-from zvt_crypto.exchanges.paging import fetch_window
 from zvt_crypto.exchanges.rawrows import RowLayout, cut_rows
 from zvt_crypto.exchanges.schemas import FUNDING, ORDER_BOOK, TRADES
 from zvt_crypto.sandbox.events import TradeSpan
 
+PROVIDER = "kucoin"
 SPOT = Instrument("cryptopair", "btcusdt", "BTC/USDT", "BTC-USDT")
 LINEAR = Instrument(
     "cryptoperp", "btcusdt", "BTC/USDT:USDT", "XBTUSDTM", contract_size=0.001, funding_interval_hours=8.0
@@ -36,73 +36,12 @@ MARKETS = pytest.mark.parametrize("instrument", [SPOT, LINEAR, INVERSE], ids=lam
 START = parse_time("2023-06-01")
 
 
-@pytest.fixture
-def told(scripted, script):
-    """Runs ``use(venue)`` against a server that gives these answers; gives the result and the requests."""
-
-    def run(use, *answers, **changed):
-        server = script(*[answer if isinstance(answer, tuple) else (200, answer) for answer in answers])
-
-        async def main():
-            async with scripted(server, "kucoin", **changed) as venue:
-                return await use(venue)
-
-        return asyncio.run(main()), server.paths
-
-    return run
-
-
-@pytest.fixture
-def asked(opened):
-    """Runs ``use(venue)`` against the sandbox."""
-
-    def run(use):
-        async def main():
-            async with opened("kucoin") as venue:
-                return await use(venue)
-
-        return asyncio.run(main())
-
-    return run
-
-
 def answer(data):
     return json.dumps({"code": "200000", "data": data})
 
 
 def query(path):
     return {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
-
-
-def candles(instrument, start, end, level="1m"):
-    async def use(venue):
-        return await venue.fetch_candle_page(instrument, level, start, end)
-
-    return use
-
-
-def window(instrument, start, end):
-    async def use(venue):
-        async def page(lower, upper):
-            return await venue.fetch_candle_page(instrument, "1m", lower, upper)
-
-        return await fetch_window(page, start, end, MINUTE_MS)
-
-    return use
-
-
-def parts_of(feed, instrument, start, end):
-    async def use(venue):
-        return [part async for part in getattr(venue, f"fetch_{feed}")(instrument, start, end)]
-
-    return use
-
-
-def book(instrument, depth):
-    async def use(venue):
-        return await venue.fetch_order_book(instrument, depth)
-
-    return use
 
 
 # --- candles ---
@@ -192,7 +131,7 @@ def test_no_candles(told, instrument):
 @MARKETS
 def test_more_candles_than_a_page_has(asked, box, instrument):
     end = START + 1700 * MINUTE_MS
-    found = asked(window(instrument, START, end))
+    found = asked(candle_window(instrument, START, end))
     wanted = box.market.candles(instrument.symbol, "1m", START, end)
     rows = found.batch.sort_by("ts")
     assert rows["ts"].to_pylist() == wanted.ts.tolist()
@@ -203,7 +142,7 @@ def test_more_candles_than_a_page_has(asked, box, instrument):
 
 def test_a_candle_that_has_no_trades_is_no_end(told):
     rows = [[str(START // 1000 + 60 * n), "1", "1", "1", "1", "1", "1"] for n in (4, 2)]
-    found, paths = told(window(SPOT, START, START + 6 * MINUTE_MS), answer(rows), answer([]))
+    found, paths = told(candle_window(SPOT, START, START + 6 * MINUTE_MS), answer(rows), answer([]))
     assert sorted(found.batch["ts"].to_pylist()) == [START + n * MINUTE_MS for n in (2, 4)]
     asked_for = sorted((int(query(p)["startAt"]) - START // 1000, query(p)["endAt"]) for p in paths)
     assert [start for start, _ in asked_for] == [0, 0, 300]
@@ -337,7 +276,7 @@ def test_spot_book(told):
     body = {"sequence": "3262786978", "time": 1550653727731,
             "bids": [["6500.12", "0.45054140"], ["6500.11", "0.45054140"]],
             "asks": [["6500.16", "0.57753524"], ["6500.15", "0.57753524"]]}  # fmt: skip
-    row, paths = told(book(SPOT, 20), answer(body))
+    row, paths = told(order_book(SPOT, 20), answer(body))
     assert row.schema == ORDER_BOOK
     assert row.to_pylist() == [
         {"ts": 1550653727731, "sequence": 3262786978, "depth": 20, "best_bid": 6500.12, "best_ask": 6500.15,
@@ -354,7 +293,7 @@ def test_spot_book(told):
 def test_contract_book(told, instrument, bids):
     body = {"symbol": instrument.native_id, "sequence": 100, "asks": [[5000.0, 1000], ["6000.0", 1983]],
             "bids": [["3200.0", 800], [3100, 100]], "ts": 1604643655040584408}  # fmt: skip
-    row, paths = told(book(instrument, 100), answer(body))
+    row, paths = told(order_book(instrument, 100), answer(body))
     (got,) = row.to_pylist()
     assert (got["ts"], got["sequence"], got["depth"]) == (1604643655040, 100, 100)
     assert (got["best_bid"], got["best_ask"], got["bids"]) == (3200.0, 5000.0, bids)
@@ -364,7 +303,7 @@ def test_contract_book(told, instrument, bids):
 @MARKETS
 @pytest.mark.parametrize("depth", [20, 100])
 def test_books_are_the_markets(asked, box, instrument, depth):
-    (row,) = asked(book(instrument, depth)).to_pylist()
+    (row,) = asked(order_book(instrument, depth)).to_pylist()
     wanted = box.market.book(instrument.symbol, depth, box.market.now())
     assert (row["ts"], row["sequence"]) == (wanted.ts, wanted.sequence)
     for side in ("bids", "asks"):
@@ -374,7 +313,7 @@ def test_books_are_the_markets(asked, box, instrument, depth):
 @pytest.mark.parametrize("data", [None, {}, {"time": 1, "sequence": "2", "bids": None, "asks": []}])
 def test_a_book_without_sides_is_no_book(told, data):
     with pytest.raises(ProviderUnavailable):
-        told(book(SPOT, 20), answer(data), max_attempts=1)
+        told(order_book(SPOT, 20), answer(data), max_attempts=1)
 
 
 # --- instruments ---
@@ -407,11 +346,9 @@ def test_a_call_auction_tells_when_trading_began(told):
     symbol = {"symbol": "NEW-USDT", "baseCurrency": "NEW", "quoteCurrency": "USDT", "minFunds": "0.5",
               "quoteMinSize": "0.1", "enableTrading": True, "tradingStartTime": 1740474000000}  # fmt: skip
 
-    async def use(venue):
-        return (await venue.fetch_instruments("cryptopair")).batch.to_pylist()
-
-    rows, paths = told(use, answer([symbol]))
-    assert (rows[0]["list_date"], rows[0]["min_notional"]) == (1740474000000, 0.5)
+    found, paths = told(instruments("cryptopair"), answer([symbol]))
+    (row,) = found.batch.to_pylist()
+    assert (row["list_date"], row["min_notional"]) == (1740474000000, 0.5)
     assert len(paths) == 1
 
 
@@ -440,11 +377,9 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("instrument", "status", "body", "kind"), REFUSALS)
-def test_a_refusal_becomes_our_error(told, instrument, status, body, kind):
-    with pytest.raises(kind) as caught:
-        told(candles(instrument, START, START + MINUTE_MS), (status, body), max_attempts=1)
-    assert type(caught.value) is kind
-    assert len(caught.value.one_line()) < 600
+def test_a_refusal_becomes_our_error(refused, instrument, status, body, kind):
+    error = refused(kind, candles(instrument, START, START + MINUTE_MS), (status, body))
+    assert len(error.one_line()) < 600
 
 
 @pytest.mark.parametrize(
@@ -470,7 +405,7 @@ def test_an_unknown_symbol_is_named(asked, instrument, feed):
     use = {
         "candles": candles(unknown, START, START + MINUTE_MS),
         "trades": parts_of("trades", unknown, START, START + 1),
-        "book": book(unknown, 20),
+        "book": order_book(unknown, 20),
     }[feed]
     with pytest.raises(PairNotFound, match="FOO/USDT"):
         asked(use)

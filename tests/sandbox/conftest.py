@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import ccxt.async_support as ccxt
 import pytest
 
-from zvt_crypto.sandbox import Sandbox
+from zvt_crypto.sandbox import Sandbox, SimulatedMarket
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "real"
 
@@ -41,11 +43,18 @@ def box() -> Iterator[Sandbox]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def still(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """A sandbox whose clock stands still at the module's ``NOW``."""
+    with Sandbox(SimulatedMarket(1, now=request.module.NOW)) as running:
+        yield running
+
+
 @pytest.fixture(autouse=True)
 def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    if "box" in request.fixturenames:
-        request.getfixturevalue("box").faults = []
+    for name in {"box", "still"} & set(request.fixturenames):
+        request.getfixturevalue(name).faults = []
 
 
 @pytest.fixture
@@ -61,6 +70,17 @@ def fetch() -> Callable[..., Reply]:
             return Reply(error.code, dict(error.headers), error.read())
 
     return fetched
+
+
+@pytest.fixture
+def get(still: Sandbox, fetch: Callable[..., Reply]) -> Callable[..., Reply]:
+    """Asks ``still`` for a path below an API, such as ``api.bybit.com/v5``; None leaves a parameter out."""
+
+    def got(api: str, path: str, /, **query: Any) -> Reply:
+        told = {name: value for name, value in query.items() if value is not None}
+        return fetch(f"{still.url}/{api}/{path}?{urlencode(told)}")
+
+    return got
 
 
 @pytest.fixture
@@ -90,6 +110,33 @@ def client() -> Callable[..., Any]:
         return exchange
 
     return made
+
+
+@pytest.fixture
+def with_client() -> Callable[..., Any]:
+    """Runs ``await use(exchange)`` with a ccxt client, which is closed afterwards."""
+
+    def run(exchange: Any, use: Callable[[Any], Awaitable[Any]]) -> Any:
+        async def session() -> Any:
+            try:
+                return await use(exchange)
+            finally:
+                await exchange.close()
+
+        return asyncio.run(session())
+
+    return run
+
+
+@pytest.fixture
+def deep_and_sorted() -> Callable[[list[float], list[float], int], None]:
+    """Fails unless both sides of an order book have so many prices, from the best on, and do not cross."""
+
+    def check(bids: list[float], asks: list[float], depth: int) -> None:
+        assert len(bids) == len(asks) == depth
+        assert bids == sorted(bids, reverse=True) and asks == sorted(asks) and bids[0] < asks[0]
+
+    return check
 
 
 @pytest.fixture

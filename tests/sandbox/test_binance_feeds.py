@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 from pathlib import Path
@@ -21,18 +20,9 @@ SPOT, FUTURES = "api.binance.com/api/v3", "fapi.binance.com/fapi/v1"
 HOSTS = pytest.mark.parametrize("host", [SPOT, FUTURES])
 
 
-@pytest.fixture(scope="module")
-def still() -> Sandbox:
-    with Sandbox(SimulatedMarket(1, now=NOW)) as box:
-        yield box
-
-
 @pytest.fixture
-def ask(still: Sandbox, fetch):
-    def asked(host: str, path: str, **query):
-        return fetch(f"{still.url}/{host}/{path}?{urlencode({'symbol': 'BTCUSDT', **query})}")
-
-    return asked
+def ask(get):
+    return lambda host, path, **query: get(host, path, **{"symbol": "BTCUSDT", **query})
 
 
 def symbol_of(host: str) -> str:
@@ -144,23 +134,20 @@ def test_weight_is_counted(fetch) -> None:
 
 
 @pytest.mark.parametrize("name", ["binance", "binanceusdm"])
-def test_a_plain_client_reads_them(still: Sandbox, client, name: str) -> None:
+def test_a_plain_client_reads_them(still: Sandbox, client, with_client, name: str) -> None:
     symbol = "BTC/USDT" if name == "binance" else "BTC/USDT:USDT"
     types = ["spot"] if name == "binance" else ["linear"]
 
-    async def main():
-        exchange = client(name, still, options={"fetchMarkets": {"types": types}})
-        try:
-            trades = await exchange.fetch_trades(symbol, START, 100)
-            book = await exchange.fetch_order_book(symbol, 20)
-            if name == "binanceusdm":
-                rates = await exchange.fetch_funding_rate_history("DOGE/USDT:USDT", NOW - DAY_MS, 50)
-                return trades, book, rates
-            return trades, book, []
-        finally:
-            await exchange.close()
+    async def use(exchange):
+        trades = await exchange.fetch_trades(symbol, START, 100)
+        book = await exchange.fetch_order_book(symbol, 20)
+        if name == "binanceusdm":
+            rates = await exchange.fetch_funding_rate_history("DOGE/USDT:USDT", NOW - DAY_MS, 50)
+            return trades, book, rates
+        return trades, book, []
 
-    trades, book, rates = asyncio.run(main())
+    made = client(name, still, options={"fetchMarkets": {"types": types}})
+    trades, book, rates = with_client(made, use)
     wanted = still.market.trades(TradeSpan(symbol, START, limit=100))
     assert [trade["timestamp"] for trade in trades] == wanted.ts.tolist()
     assert [trade["side"] for trade in trades] == np.where(wanted.is_buy, "buy", "sell").tolist()

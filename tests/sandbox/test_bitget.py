@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from urllib.parse import urlencode
+from functools import partial
 
 import numpy as np
 import pytest
 
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
+from zvt_crypto.sandbox import Sandbox
 from zvt_crypto.sandbox.events import TradeSpan
 
 START = parse_time("2024-03-01")
@@ -18,15 +17,9 @@ SPOT = {"symbol": "BTCUSDT"}
 PERP = {"symbol": "BTCUSDT", "productType": "USDT-FUTURES"}
 
 
-@pytest.fixture(scope="module")
-def still() -> Sandbox:
-    with Sandbox(SimulatedMarket(1, now=NOW)) as box:
-        yield box
-
-
 @pytest.fixture
-def ask(still: Sandbox, fetch):
-    return lambda path, **query: fetch(f"{still.url}/api.bitget.com/api/v2/{path}?{urlencode(query)}")
+def ask(get):
+    return partial(get, "api.bitget.com/api/v2")
 
 
 @pytest.fixture
@@ -195,23 +188,20 @@ def test_errors(ask, path, query, status, code) -> None:
     assert reply.json["msg"] and reply.json["data"] is None
 
 
-def test_ccxt_reads_it(still: Sandbox, client) -> None:
+def test_ccxt_reads_it(still: Sandbox, client, with_client) -> None:
     async def use(exchange):
-        try:
-            await exchange.load_markets()
-            perp = "BTC/USDT:USDT"
-            return (
-                exchange.markets,
-                await exchange.fetch_time(),
-                await exchange.fetch_ohlcv(perp, "1h", START - DAY_MS, 24),
-                await exchange.fetch_trades(perp, limit=10),
-                await exchange.fetch_order_book(perp, 50),
-                await exchange.fetch_funding_rate_history(perp, limit=5),
-            )
-        finally:
-            await exchange.close()
+        await exchange.load_markets()
+        perp = "BTC/USDT:USDT"
+        return (
+            exchange.markets,
+            await exchange.fetch_time(),
+            await exchange.fetch_ohlcv(perp, "1h", START - DAY_MS, 24),
+            await exchange.fetch_trades(perp, limit=10),
+            await exchange.fetch_order_book(perp, 50),
+            await exchange.fetch_funding_rate_history(perp, limit=5),
+        )
 
-    markets, time, candles, trades, book, rates = asyncio.run(use(client("bitget", still)))
+    markets, time, candles, trades, book, rates = with_client(client("bitget", still), use)
     assert {"BTC/USDT", "BTC/USDT:USDT", "BTC/USD:BTC"} <= set(markets) and "BTC/USD" not in markets
     assert markets["BTC/USDT"]["margin"] and markets["BTC/USDT:USDT"]["contractSize"] == 1
     assert markets["EOS/USDT"]["active"] is False or still.market.instrument("EOS/USDT").active

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
 from zvt_crypto.sandbox.events import TradeSpan
 
 START = parse_time("2024-03-01")
 NOW = START + 90_000
 
 
-@pytest.fixture(scope="module")
-def still() -> Sandbox:
-    with Sandbox(SimulatedMarket(1, now=NOW)) as box:
-        yield box
-
-
 @pytest.fixture
-def ask(still: Sandbox, fetch) -> Callable[..., Any]:
+def ask(get) -> Callable[..., Any]:
     """Asks for a path below ``/v5/``, of spot BTCUSDT unless told otherwise."""
-
-    def asked(path: str, **query: Any) -> Any:
-        query = {"category": "spot", "symbol": "BTCUSDT", **query}
-        wanted = {name: value for name, value in query.items() if value is not None}
-        return fetch(f"{still.url}/api.bybit.com/v5/{path}?{urlencode(wanted)}")
-
-    return asked
+    usual = {"category": "spot", "symbol": "BTCUSDT"}
+    return lambda path, **query: get("api.bybit.com/v5", path, **{**usual, **query})
 
 
 @pytest.fixture
@@ -145,11 +131,10 @@ def test_funding_goes_back_from_an_inclusive_end(still, listed) -> None:
     ("category", "asked", "count"),
     [("spot", None, 1), ("spot", 7, 7), ("spot", 500, 200), ("linear", None, 25), ("linear", 1000, 500)],
 )
-def test_depths_of_order_books(ask, category: str, asked: int | None, count: int) -> None:
+def test_depths_of_order_books(ask, deep_and_sorted, category, asked: int | None, count: int) -> None:
     book = ask("market/orderbook", category=category, limit=asked).json["result"]
     bids, asks = ([float(price) for price, _ in book[side]] for side in "ba")
-    assert len(bids) == len(asks) == count
-    assert bids == sorted(bids, reverse=True) and asks == sorted(asks) and bids[0] < asks[0]
+    deep_and_sorted(bids, asks, count)
 
 
 def test_sizes_of_an_inverse_order_book_are_dollars(still, ask) -> None:
@@ -194,7 +179,6 @@ def test_an_unknown_path_and_http_errors(still, ask) -> None:
         reply = ask("market/time")
         assert reply.status == status
         bodies[status] = reply.body
-    still.faults = []
     assert b"access too frequent" in bodies[403]
     assert json.loads(bodies[500])["retCode"] == 10016
 
@@ -263,23 +247,18 @@ def test_answers_have_the_recorded_shape(ask, real, same_shape, path, query, fil
         assert {len(row) for row in ours["result"]["list"]} == {len(theirs["result"]["list"][0])} == {7}
 
 
-def test_ccxt_reads_all_of_it(still, client) -> None:
-    async def use() -> tuple[dict, dict, list, list, dict, list]:
-        exchange = client("bybit", still)
-        try:
-            markets = await exchange.load_markets()
-            return (
-                markets,
-                await exchange.fetch_status(),
-                await exchange.fetch_ohlcv("BTC/USDT:USDT", "1h", START - 5 * HOUR_MS, 3),
-                await exchange.fetch_trades("BTC/USDT", limit=10),
-                await exchange.fetch_order_book("BTC/USDT", 5),
-                await exchange.fetch_funding_rate_history("BTC/USD:BTC", START - 2 * DAY_MS, 3),
-            )
-        finally:
-            await exchange.close()
+def test_ccxt_reads_all_of_it(still, client, with_client) -> None:
+    async def use(exchange) -> tuple[dict, dict, list, list, dict, list]:
+        return (
+            await exchange.load_markets(),
+            await exchange.fetch_status(),
+            await exchange.fetch_ohlcv("BTC/USDT:USDT", "1h", START - 5 * HOUR_MS, 3),
+            await exchange.fetch_trades("BTC/USDT", limit=10),
+            await exchange.fetch_order_book("BTC/USDT", 5),
+            await exchange.fetch_funding_rate_history("BTC/USD:BTC", START - 2 * DAY_MS, 3),
+        )
 
-    markets, status, candles, trades, book, fundings = asyncio.run(use())
+    markets, status, candles, trades, book, fundings = with_client(client("bybit", still), use)
     assert {"BTC/USDT", "ETH/BTC", "BTC/USDC", "BTC/USDT:USDT", "BTC/USD:BTC"} <= set(markets)
     assert set(markets) <= {symbol for symbol, i in still.market.instruments.items() if i.active}
     assert status["status"] == "ok"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +18,11 @@ VENUES = ["binance", "binanceusdm", "okx"]
 SYMBOL = {"binance": "BTC/USDT", "binanceusdm": "BTC/USDT:USDT", "okx": "BTC/USDT"}
 
 
-def with_client(made: Any, use: Callable[[Any], Awaitable[Any]]) -> Any:
-    async def session() -> Any:
-        try:
-            return await use(made)
-        finally:
-            await made.close()
-
-    return asyncio.run(session())
-
-
 @pytest.mark.parametrize(
     ("venue", "count", "inactive"),
     [("binance", 19, ["EOS/USDT"]), ("binanceusdm", 5, []), ("okx", 20, ["EOS/USDT"])],
 )
-def test_load_markets(box: Sandbox, client, venue: str, count: int, inactive: list[str]) -> None:
+def test_load_markets(box: Sandbox, client, with_client, venue: str, count: int, inactive: list[str]) -> None:
     markets = with_client(client(venue, box), lambda exchange: exchange.load_markets())
     assert len(markets) == count
     assert [symbol for symbol, market in markets.items() if not market["active"]] == inactive
@@ -49,7 +37,7 @@ def test_load_markets(box: Sandbox, client, venue: str, count: int, inactive: li
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_fetch_ohlcv_of_every_level(box: Sandbox, client, venue: str) -> None:
+def test_fetch_ohlcv_of_every_level(box: Sandbox, client, with_client, venue: str) -> None:
     async def use(exchange: Any) -> dict[str, list]:
         symbol = SYMBOL[venue]
         return {level: await exchange.fetch_ohlcv(symbol, level, since=START, limit=20) for level in LEVEL_MS}
@@ -61,7 +49,7 @@ def test_fetch_ohlcv_of_every_level(box: Sandbox, client, venue: str) -> None:
         assert np.array_equal(np.array(rows), columns), level
 
 
-def test_fetch_ohlcv_of_an_inverse_swap(box: Sandbox, client) -> None:
+def test_fetch_ohlcv_of_an_inverse_swap(box: Sandbox, client, with_client) -> None:
     async def use(exchange: Any) -> list:
         return await exchange.fetch_ohlcv("BTC/USD:BTC", "1h", since=START, limit=3)
 
@@ -70,7 +58,7 @@ def test_fetch_ohlcv_of_an_inverse_swap(box: Sandbox, client) -> None:
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_fetch_time_and_status(box: Sandbox, client, venue: str) -> None:
+def test_fetch_time_and_status(box: Sandbox, client, with_client, venue: str) -> None:
     async def use(exchange: Any) -> tuple[int, dict]:
         return await exchange.fetch_time(), await exchange.fetch_status()
 
@@ -93,7 +81,9 @@ def test_fetch_time_and_status(box: Sandbox, client, venue: str) -> None:
     ],
 )
 @pytest.mark.parametrize("venue", ["binance", "okx"])
-def test_faults_as_ccxt_sees_them(box: Sandbox, client, venue: str, fault: str, error: Any) -> None:
+def test_faults_as_ccxt_sees_them(
+    box: Sandbox, client, with_client, venue: str, fault: str, error: Any
+) -> None:
     async def use(exchange: Any) -> None:
         await exchange.load_markets()
         exchange.timeout = 300
@@ -107,19 +97,19 @@ def test_faults_as_ccxt_sees_them(box: Sandbox, client, venue: str, fault: str, 
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_maintenance(box: Sandbox, client, venue: str) -> None:
+def test_maintenance(box: Sandbox, client, with_client, venue: str) -> None:
     box.faults = ["maintenance"]
     with pytest.raises(ccxt.OnMaintenance):
         with_client(client(venue, box), lambda exchange: exchange.load_markets())
 
 
-def test_maintenance_as_binances_status_tells_it(box: Sandbox, client) -> None:
+def test_maintenance_as_binances_status_tells_it(box: Sandbox, client, with_client) -> None:
     box.faults = ["maintenance"]
     status = with_client(client("binance", box), lambda exchange: exchange.fetch_status())
     assert status["status"] == "maintenance"
 
 
-def test_an_unknown_symbol(box: Sandbox, client) -> None:
+def test_an_unknown_symbol(box: Sandbox, client, with_client) -> None:
     async def use(exchange: Any) -> None:
         await exchange.public_get_klines({"symbol": "NOPE", "interval": "1m"})
 
@@ -136,7 +126,9 @@ def test_an_unknown_symbol(box: Sandbox, client) -> None:
         ("okx", "OKX.0.gz", "https://www.okx.com/api/v5/public/instruments?instType=SPOT"),
     ],
 )
-def test_recorded_instruments_load(real: Path, client, fetch, venue: str, file: str, url: str) -> None:
+def test_recorded_instruments_load(
+    real: Path, client, with_client, fetch, venue: str, file: str, url: str
+) -> None:
     types = {"binance": ["spot"], "binanceusdm": ["linear"], "okx": ["spot"]}[venue]
     with Sandbox(captures=[real / "captures" / file]) as box:
         body = fetch(f"{box.url}/{url.removeprefix('https://')}").body

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import ccxt.async_support as ccxt
 import numpy as np
@@ -24,18 +23,10 @@ NOW = START + 90_000
 SECOND = 1000
 
 
-@pytest.fixture(scope="module")
-def still() -> Sandbox:
-    with Sandbox(SimulatedMarket(1, now=NOW)) as box:
-        yield box
-
-
 @pytest.fixture
-def ask(still: Sandbox, fetch) -> Callable[..., Any]:
+def ask(get) -> Callable[..., Any]:
     """Asks for a path below ``/api/v3/brokerage/``."""
-    return lambda path, **query: fetch(
-        f"{still.url}/api.coinbase.com/api/v3/brokerage/{path}?{urlencode(query)}"
-    )
+    return partial(get, "api.coinbase.com/api/v3/brokerage")
 
 
 @pytest.fixture
@@ -134,14 +125,13 @@ def test_bounds_of_trades_are_inclusive_seconds(ticker, still: Sandbox) -> None:
     assert rows == ticker(start=end - 60, end=end, limit=len(market)).json["trades"]
 
 
-def test_the_order_book(ask) -> None:
+def test_the_order_book(ask, deep_and_sorted) -> None:
     book = ask("market/product_book", product_id="BTC-USDT", limit=20).json
     bids, asks = (
         [(float(level["price"]), float(level["size"])) for level in book["pricebook"][side]]
         for side in ("bids", "asks")
     )
-    assert len(bids) == len(asks) == 20
-    assert bids == sorted(bids, reverse=True) and asks == sorted(asks)
+    deep_and_sorted(bids, asks, 20)
     assert float(book["spread_absolute"]) == pytest.approx(asks[0][0] - bids[0][0])
     assert book["pricebook"]["time"] == "2024-03-01T00:01:30.000000Z"
     assert (
@@ -195,29 +185,25 @@ def test_the_clock(ask, still: Sandbox, fetch) -> None:
     assert fetch(f"{still.url}/api.coinbase.com/v2/time").json["data"]["epoch"] == seconds
 
 
-def test_a_ccxt_client_reads_markets_candles_trades_and_books(still: Sandbox, client) -> None:
-    async def use() -> None:
-        exchange = client("coinbase", still)
-        try:
-            markets = await exchange.load_markets()
-            assert {"BTC/USDT", "BTC/USD", "ETH/USDC", "ETH/BTC"} <= markets.keys()
-            assert [symbol for symbol, market in markets.items() if not market["active"]] == ["EOS/USDT"]
-            assert markets["BTC/USDT"]["precision"] == {"amount": 1e-5, "price": 0.01}
-            assert await exchange.fetch_time() == NOW
-            rows = await exchange.fetch_ohlcv("BTC/USDT", "1h", since=START - DAY_MS, limit=24)
-            names = ("ts", "open", "high", "low", "close", "volume")
-            candles = still.market.candles("BTC/USDT", "1h", START - DAY_MS, START)
-            assert rows == np.stack([getattr(candles, name) for name in names], axis=1).tolist()
-            trades = await exchange.fetch_trades("BTC/USDT", limit=10)
-            assert len(trades) == 10 and trades[-1]["timestamp"] <= NOW
-            book = await exchange.fetch_order_book("BTC/USDT", 10)
-            assert len(book["bids"]) == 10 and book["timestamp"] == NOW
-            with pytest.raises(ccxt.BadRequest, match="valid product_id"):
-                await exchange.v3PublicGetBrokerageMarketProductsProductIdTicker({"product_id": "NO-USD"})
-        finally:
-            await exchange.close()
+def test_a_ccxt_client_reads_markets_candles_trades_and_books(still: Sandbox, client, with_client) -> None:
+    async def use(exchange: Any) -> None:
+        markets = await exchange.load_markets()
+        assert {"BTC/USDT", "BTC/USD", "ETH/USDC", "ETH/BTC"} <= markets.keys()
+        assert [symbol for symbol, market in markets.items() if not market["active"]] == ["EOS/USDT"]
+        assert markets["BTC/USDT"]["precision"] == {"amount": 1e-5, "price": 0.01}
+        assert await exchange.fetch_time() == NOW
+        rows = await exchange.fetch_ohlcv("BTC/USDT", "1h", since=START - DAY_MS, limit=24)
+        names = ("ts", "open", "high", "low", "close", "volume")
+        candles = still.market.candles("BTC/USDT", "1h", START - DAY_MS, START)
+        assert rows == np.stack([getattr(candles, name) for name in names], axis=1).tolist()
+        trades = await exchange.fetch_trades("BTC/USDT", limit=10)
+        assert len(trades) == 10 and trades[-1]["timestamp"] <= NOW
+        book = await exchange.fetch_order_book("BTC/USDT", 10)
+        assert len(book["bids"]) == 10 and book["timestamp"] == NOW
+        with pytest.raises(ccxt.BadRequest, match="valid product_id"):
+            await exchange.v3PublicGetBrokerageMarketProductsProductIdTicker({"product_id": "NO-USD"})
 
-    asyncio.run(use())
+    with_client(client("coinbase", still), use)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -23,22 +22,11 @@ NS = 1_000_000
 MONDAYS = {"7D": "2024-02-26", "14D": "2024-02-26"}
 
 
-@pytest.fixture(scope="module")
-def still() -> Sandbox:
-    with Sandbox(SimulatedMarket(1, now=NOW)) as box:
-        yield box
-
-
 @pytest.fixture
-def ask(still: Sandbox, fetch) -> Callable[..., Any]:
+def ask(get) -> Callable[..., Any]:
     """Asks for ``public/get-...``, of BTC_USDT unless told otherwise."""
-
-    def asked(what: str, **query: Any) -> Any:
-        query = {"instrument_name": "BTC_USDT", **query}
-        wanted = {name: value for name, value in query.items() if value is not None}
-        return fetch(f"{still.url}/api.crypto.com/exchange/v1/public/get-{what}?{urlencode(wanted)}")
-
-    return asked
+    api, usual = "api.crypto.com/exchange/v1/public", {"instrument_name": "BTC_USDT"}
+    return lambda what, **query: get(api, f"get-{what}", **{**usual, **query})
 
 
 @pytest.fixture
@@ -205,13 +193,12 @@ def test_the_mark_of_bitcoin_is_there_whatever_is_traded(fetch) -> None:
 
 
 @pytest.mark.parametrize(("asked", "depth"), [(None, 150), (50, 50), (1, 1)])
-def test_the_order_book(ask, asked: int | None, depth: int) -> None:
+def test_the_order_book(ask, deep_and_sorted, asked: int | None, depth: int) -> None:
     result = ask("book", depth=asked).json["result"]
     (book,) = result["data"]
     bids, asks = ([float(level[0]) for level in book[side]] for side in ("bids", "asks"))
-    assert result["depth"] == len(bids) == len(asks) == depth
-    assert bids == sorted(bids, reverse=True) and asks == sorted(asks) and bids[0] < asks[0]
-    assert book["t"] == NOW
+    deep_and_sorted(bids, asks, depth)
+    assert (result["depth"], book["t"]) == (depth, NOW)
 
 
 # --- errors ---
@@ -254,27 +241,25 @@ def test_http_errors_have_the_venues_body(box: Sandbox, fetch, fault: str, statu
     assert (reply.status, reply.json["code"]) == (status, code)
 
 
-def test_a_ccxt_client_reads_markets_candles_trades_fundings_and_books(still: Sandbox, client) -> None:
-    async def use() -> None:
-        exchange = client("cryptocom", still)
-        try:
-            markets = await exchange.load_markets()
-            assert {"BTC/USDT", "BTC/USD", "BTC/USD:USD", "ETH/USD:USD"} <= markets.keys()
-            assert markets["BTC/USD:USD"]["contractSize"] == 1
-            assert markets["BTC/USDT"]["precision"] == {"amount": 1e-5, "price": 0.01}
-            rows = await exchange.fetch_ohlcv("BTC/USD:USD", "1d", since=START - 9 * DAY_MS, limit=9)
-            names = ("ts", "open", "high", "low", "close", "volume")
-            candles = still.market.candles("BTC/USD:USD", "1d", START - 9 * DAY_MS, START)
-            assert rows == np.stack([getattr(candles, name) for name in names], axis=1).tolist()
-            trades = await exchange.fetch_trades("BTC/USDT", since=START, limit=100)
-            assert len(trades) == 100 and START <= trades[0]["timestamp"] <= trades[-1]["timestamp"] <= NOW
-            paid = await exchange.fetch_funding_rate_history("BTC/USD:USD", limit=5)
-            assert len(paid) == 5
-            book = await exchange.fetch_order_book("BTC/USDT", 10)
-            assert len(book["bids"]) == 10 and book["timestamp"] == NOW
-            with pytest.raises(ccxt.BadRequest, match="Invalid instrument_name"):
-                await exchange.v1PublicGetPublicGetTrades({"instrument_name": "NOPE_USD"})
-        finally:
-            await exchange.close()
+def test_a_ccxt_client_reads_markets_candles_trades_fundings_and_books(
+    still: Sandbox, client, with_client
+) -> None:
+    async def use(exchange: Any) -> None:
+        markets = await exchange.load_markets()
+        assert {"BTC/USDT", "BTC/USD", "BTC/USD:USD", "ETH/USD:USD"} <= markets.keys()
+        assert markets["BTC/USD:USD"]["contractSize"] == 1
+        assert markets["BTC/USDT"]["precision"] == {"amount": 1e-5, "price": 0.01}
+        rows = await exchange.fetch_ohlcv("BTC/USD:USD", "1d", since=START - 9 * DAY_MS, limit=9)
+        names = ("ts", "open", "high", "low", "close", "volume")
+        candles = still.market.candles("BTC/USD:USD", "1d", START - 9 * DAY_MS, START)
+        assert rows == np.stack([getattr(candles, name) for name in names], axis=1).tolist()
+        trades = await exchange.fetch_trades("BTC/USDT", since=START, limit=100)
+        assert len(trades) == 100 and START <= trades[0]["timestamp"] <= trades[-1]["timestamp"] <= NOW
+        paid = await exchange.fetch_funding_rate_history("BTC/USD:USD", limit=5)
+        assert len(paid) == 5
+        book = await exchange.fetch_order_book("BTC/USDT", 10)
+        assert len(book["bids"]) == 10 and book["timestamp"] == NOW
+        with pytest.raises(ccxt.BadRequest, match="Invalid instrument_name"):
+            await exchange.v1PublicGetPublicGetTrades({"instrument_name": "NOPE_USD"})
 
-    asyncio.run(use())
+    with_client(client("cryptocom", still), use)

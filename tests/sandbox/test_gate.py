@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from urllib.parse import urlencode
+from functools import partial
 
 import numpy as np
 import pytest
 
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
+from zvt_crypto.sandbox import Sandbox
 from zvt_crypto.sandbox.events import TradeSpan
 
 START = parse_time("2024-03-01")
@@ -19,15 +18,9 @@ SPOT = {"currency_pair": "BTC_USDT"}
 PERP = {"contract": "BTC_USDT"}
 
 
-@pytest.fixture(scope="module")
-def still() -> Sandbox:
-    with Sandbox(SimulatedMarket(1, now=NOW)) as box:
-        yield box
-
-
 @pytest.fixture
-def ask(still: Sandbox, fetch):
-    return lambda path, **query: fetch(f"{still.url}/api.gateio.ws/api/v4/{path}?{urlencode(query)}")
+def ask(get):
+    return partial(get, "api.gateio.ws/api/v4")
 
 
 @pytest.fixture
@@ -176,24 +169,21 @@ def test_candles_are_refused_beyond_what_gate_keeps(ask) -> None:
     assert "Maximum 1000 data points are allowed" in broad.json["message"]
 
 
-def test_ccxt_reads_it(still: Sandbox, client) -> None:
+def test_ccxt_reads_it(still: Sandbox, client, with_client) -> None:
     async def use(exchange):
-        try:
-            await exchange.load_markets()
-            perp = "BTC/USDT:USDT"
-            return (
-                exchange.markets,
-                await exchange.fetch_time(),
-                await exchange.fetch_ohlcv(perp, "1h", START - DAY_MS, 24),
-                await exchange.fetch_ohlcv("BTC/USDT", "1h", START - DAY_MS, 24),
-                await exchange.fetch_trades(perp, limit=10),
-                await exchange.fetch_order_book(perp, 20),
-                await exchange.fetch_funding_rate_history(perp, START - DAY_MS, 5),
-            )
-        finally:
-            await exchange.close()
+        await exchange.load_markets()
+        perp = "BTC/USDT:USDT"
+        return (
+            exchange.markets,
+            await exchange.fetch_time(),
+            await exchange.fetch_ohlcv(perp, "1h", START - DAY_MS, 24),
+            await exchange.fetch_ohlcv("BTC/USDT", "1h", START - DAY_MS, 24),
+            await exchange.fetch_trades(perp, limit=10),
+            await exchange.fetch_order_book(perp, 20),
+            await exchange.fetch_funding_rate_history(perp, START - DAY_MS, 5),
+        )
 
-    markets, time, candles, pairs, trades, book, rates = asyncio.run(use(client("gate", still)))
+    markets, time, candles, pairs, trades, book, rates = with_client(client("gate", still), use)
     assert {"BTC/USDT", "BTC/USDT:USDT", "BTC/USD:BTC"} <= set(markets) and "BTC/USD" not in markets
     assert markets["BTC/USD:BTC"]["inverse"] and markets["BTC/USD:BTC"]["contractSize"] == 1
     assert markets["BTC/USDT"]["margin"] and not markets["BTC/USDC"]["margin"]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import ccxt.async_support as ccxt
 import numpy as np
 import pytest
 
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, LEVEL_MS, MINUTE_MS, parse_time
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
+from zvt_crypto.sandbox import Sandbox
 from zvt_crypto.sandbox.events import TradeSpan
 
 START = parse_time("2024-03-01")
@@ -22,22 +21,10 @@ NOW = START + 90_000
 MINUTE = MINUTE_MS // 1000
 
 
-@pytest.fixture(scope="module")
-def still() -> Sandbox:
-    with Sandbox(SimulatedMarket(1, now=NOW)) as box:
-        yield box
-
-
 @pytest.fixture
-def spot(still: Sandbox, fetch) -> Callable[..., Any]:
+def spot(get) -> Callable[..., Any]:
     """The decoded answer of a path below ``/0/public/``, about XBTUSDT unless told otherwise."""
-
-    def asked(path: str, **query: Any) -> Any:
-        query = {"pair": "XBTUSDT", **query}
-        wanted = {name: value for name, value in query.items() if value is not None}
-        return fetch(f"{still.url}/api.kraken.com/0/public/{path}?{urlencode(wanted)}").json
-
-    return asked
+    return lambda path, **query: get("api.kraken.com/0/public", path, **{"pair": "XBTUSDT", **query}).json
 
 
 @pytest.fixture
@@ -47,9 +34,9 @@ def rows(spot) -> Callable[..., list[Any]]:
 
 
 @pytest.fixture
-def futures(still: Sandbox, fetch) -> Callable[..., Any]:
+def futures(get) -> Callable[..., Any]:
     """The reply of a path of futures.kraken.com."""
-    return lambda path, **query: fetch(f"{still.url}/futures.kraken.com/{path}?{urlencode(query)}")
+    return partial(get, "futures.kraken.com")
 
 
 @pytest.fixture
@@ -137,11 +124,10 @@ def test_after_the_last_trade_there_is_none(spot) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 100, 500])
-def test_order_books(rows, count: int) -> None:
+def test_order_books(rows, deep_and_sorted, count: int) -> None:
     book = rows("Depth", count=count)
     bids, asks = ([float(level[0]) for level in book[side]] for side in ("bids", "asks"))
-    assert len(bids) == len(asks) == count
-    assert bids == sorted(bids, reverse=True) and asks == sorted(asks) and bids[0] < asks[0]
+    deep_and_sorted(bids, asks, count)
 
 
 @pytest.mark.parametrize(
@@ -165,11 +151,8 @@ def test_errors_of_spot(spot, path: str, query: dict, error: str) -> None:
 def test_maintenance_of_spot(still: Sandbox, spot) -> None:
     assert spot("SystemStatus")["result"]["status"] == "online"
     still.faults = ["maintenance"]
-    try:
-        assert spot("SystemStatus")["result"]["status"] == "maintenance"
-        assert spot("OHLC") == {"error": ["EService:Unavailable"]}
-    finally:
-        still.faults = []
+    assert spot("SystemStatus")["result"]["status"] == "maintenance"
+    assert spot("OHLC") == {"error": ["EService:Unavailable"]}
 
 
 @pytest.mark.real_data
@@ -201,10 +184,9 @@ def test_answers_of_spot_have_the_recorded_shape(
 
 
 @pytest.mark.real_data
-def test_recorded_pairs_load(real: Path, client, fetch) -> None:
+def test_recorded_pairs_load(real: Path, client, with_client, fetch) -> None:
     with Sandbox(captures=[real / "captures/KRAKEN.0.gz"]) as box:
-        exchange = client("kraken", box)
-        markets = asyncio.run(closing(exchange, exchange.load_markets()))
+        markets = with_client(client("kraken", box), lambda exchange: exchange.load_markets())
         recorded = fetch(f"{box.url}/api.kraken.com/0/public/AssetPairs").json["result"]
     # Dark pools had names that end in ".d".
     assert 250 < len(markets) <= len(recorded)
@@ -337,21 +319,12 @@ def test_contracts_have_the_recorded_shape(futures, real: Path, same_shape) -> N
 # ccxt
 
 
-async def closing(exchange: Any, asking: Any) -> Any:
-    try:
-        return await asking
-    finally:
-        await exchange.close()
-
-
 VENUES = [("kraken", "BTC/USDT"), ("kraken", "BTC/USD"), ("krakenfutures", "BTC/USD:USD")]
 
 
 @pytest.mark.parametrize(("venue", "symbol"), VENUES)
-def test_ccxt_reads_markets_candles_trades_and_books(still, client, venue: str, symbol: str) -> None:
-    exchange = client(venue, still)
-
-    async def use() -> Any:
+def test_ccxt_reads_markets_candles_trades_and_books(still, client, with_client, venue, symbol: str) -> None:
+    async def use(exchange: Any) -> Any:
         markets = await exchange.load_markets()
         candles = {
             level: await exchange.fetch_ohlcv(symbol, level, since=START - 20 * step, limit=20)
@@ -360,7 +333,7 @@ def test_ccxt_reads_markets_candles_trades_and_books(still, client, venue: str, 
         trades = await exchange.fetch_trades(symbol, since=START, limit=100)
         return markets, candles, trades, await exchange.fetch_order_book(symbol, 50)
 
-    markets, candles, trades, book = asyncio.run(closing(exchange, use()))
+    markets, candles, trades, book = with_client(client(venue, still), use)
     for name, market in markets.items():
         instrument = still.market.instruments[name]
         assert (market["base"], market["quote"], market["settle"]) == (
@@ -381,20 +354,19 @@ def test_ccxt_reads_markets_candles_trades_and_books(still, client, venue: str, 
     assert len(book["bids"]) >= 50 and book["bids"][0][0] < book["asks"][0][0]
 
 
-def test_ccxt_reads_funding_rates(still, client) -> None:
-    exchange = client("krakenfutures", still)
-    asking = exchange.fetch_funding_rate_history("BTC/USD:USD", since=START - DAY_MS)
-    rates = asyncio.run(closing(exchange, asking))
+def test_ccxt_reads_funding_rates(still, client, with_client) -> None:
+    async def use(exchange: Any) -> list[dict]:
+        return await exchange.fetch_funding_rate_history("BTC/USD:USD", since=START - DAY_MS)
+
+    rates = with_client(client("krakenfutures", still), use)
     assert [rate["timestamp"] for rate in rates] == [START - DAY_MS + n * HOUR_MS for n in range(25)]
 
 
-def test_ccxt_reads_the_time_and_the_status(still, client) -> None:
-    exchange = client("kraken", still)
-
-    async def use() -> tuple[int, dict]:
+def test_ccxt_reads_the_time_and_the_status(still, client, with_client) -> None:
+    async def use(exchange: Any) -> tuple[int, dict]:
         return await exchange.fetch_time(), await exchange.fetch_status()
 
-    told, status = asyncio.run(closing(exchange, use()))
+    told, status = with_client(client("kraken", still), use)
     assert told == NOW // 1000 * 1000 and status["status"] == "ok"
 
 
@@ -409,8 +381,7 @@ def test_ccxt_reads_the_time_and_the_status(still, client) -> None:
         ("krakenfutures", "maintenance", ccxt.ExchangeNotAvailable),
     ],
 )
-def test_faults_as_ccxt_sees_them(box: Sandbox, client, venue: str, fault: str, error: type) -> None:
+def test_faults_as_ccxt_sees_them(box: Sandbox, client, with_client, venue, fault, error: type) -> None:
     box.faults = [fault]
-    exchange = client(venue, box)
     with pytest.raises(error):
-        asyncio.run(closing(exchange, exchange.load_markets()))
+        with_client(client(venue, box), lambda exchange: exchange.load_markets())

@@ -5,14 +5,11 @@ There are no recorded answers of KuCoin; the samples are those of its documents.
 
 from __future__ import annotations
 
-import asyncio
-from urllib.parse import urlencode
-
 import numpy as np
 import pytest
 
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
+from zvt_crypto.sandbox import Sandbox
 from zvt_crypto.sandbox.events import TradeSpan
 
 START = parse_time("2024-05-10")
@@ -20,21 +17,9 @@ NOW = START + 90_000
 SPOT, FUTURES = "api.kucoin.com", "api-futures.kucoin.com"
 
 
-@pytest.fixture(scope="module")
-def still() -> Sandbox:
-    with Sandbox(SimulatedMarket(1, now=NOW)) as box:
-        yield box
-
-
-@pytest.fixture(autouse=True)
-def _no_faults_stay(still: Sandbox):
-    yield
-    still.faults = []
-
-
 @pytest.fixture
-def ask(still: Sandbox, fetch):
-    return lambda host, path, **query: fetch(f"{still.url}/{host}/api/{path}?{urlencode(query)}")
+def ask(get):
+    return lambda host, path, **query: get(f"{host}/api", path, **query)
 
 
 @pytest.fixture
@@ -110,14 +95,13 @@ def test_spot_trades_are_the_newest_hundred_in_order(ask, still: Sandbox, same_s
 
 
 @pytest.mark.parametrize("depth", [20, 100])
-def test_spot_books(ask, same_shape, depth: int) -> None:
+def test_spot_books(ask, same_shape, deep_and_sorted, depth: int) -> None:
     reply = ask(SPOT, f"v1/market/orderbook/level2_{depth}", symbol="BTC-USDT").json
     levels = [["66976.4", "0.69109872"], ["66976.3", "0.14377"]]
     sample = {"time": 1729176273859, "sequence": "14610502970", "bids": levels, "asks": levels}
     same_shape(reply, {"code": "200000", "data": sample})
     bids, asks = ([float(p) for p, _ in reply["data"][side]] for side in ("bids", "asks"))
-    assert len(bids) == len(asks) == depth
-    assert bids == sorted(bids, reverse=True) and asks == sorted(asks) and bids[0] < asks[0]
+    deep_and_sorted(bids, asks, depth)
 
 
 def test_spot_symbols_have_the_samples_fields(ask, same_shape) -> None:
@@ -278,22 +262,20 @@ SPOT_OPTIONS = {"fetchMarkets": {"types": ["spot"], "fetchTickersFees": False}}
     ("venue", "symbol", "options"),
     [("kucoin", "BTC/USDT", SPOT_OPTIONS), ("kucoinfutures", "BTC/USDT:USDT", {})],
 )
-def test_ccxt_reads_everything(client, still: Sandbox, venue: str, symbol: str, options: dict) -> None:
+def test_ccxt_reads_everything(
+    client, with_client, still: Sandbox, venue, symbol: str, options: dict
+) -> None:
+    async def use(exchange):
+        return (
+            await exchange.fetch_time(),
+            await exchange.fetch_ohlcv(symbol, "1h", START - 5 * HOUR_MS, 5),
+            await exchange.fetch_trades(symbol),
+            await exchange.fetch_order_book(symbol, 20),
+            await exchange.fetch_status(),
+        )
+
     exchange = client(venue, still, options=options, has={"fetchCurrencies": False})
-
-    async def session():
-        try:
-            return (
-                await exchange.fetch_time(),
-                await exchange.fetch_ohlcv(symbol, "1h", START - 5 * HOUR_MS, 5),
-                await exchange.fetch_trades(symbol),
-                await exchange.fetch_order_book(symbol, 20),
-                await exchange.fetch_status(),
-            )
-        finally:
-            await exchange.close()
-
-    now, rows, trades, book, status = asyncio.run(session())
+    now, rows, trades, book, status = with_client(exchange, use)
     assert now == NOW and status["status"] == "ok"
     wanted = still.market.candles(symbol, "1h", START - 5 * HOUR_MS, START)
     lot = exchange.market(symbol)["contractSize"] or 1.0
@@ -307,18 +289,13 @@ def test_ccxt_reads_everything(client, still: Sandbox, venue: str, symbol: str, 
     assert book["nonce"] == still.market.book(symbol, 20, NOW).sequence
 
 
-def test_ccxt_reads_funding(client, still: Sandbox) -> None:
-    exchange = client("kucoinfutures", still, has={"fetchCurrencies": False})
+def test_ccxt_reads_funding(client, with_client, still: Sandbox) -> None:
+    async def use(exchange):
+        since = START - 10 * DAY_MS
+        params = {"until": START}
+        return await exchange.fetch_funding_rate_history("BTC/USDT:USDT", since, params=params)
 
-    async def session():
-        try:
-            since = START - 10 * DAY_MS
-            params = {"until": START}
-            return await exchange.fetch_funding_rate_history("BTC/USDT:USDT", since, params=params)
-        finally:
-            await exchange.close()
-
-    rows = asyncio.run(session())
+    rows = with_client(client("kucoinfutures", still, has={"fetchCurrencies": False}), use)
     wanted = still.market.fundings("BTC/USDT:USDT", START - 10 * DAY_MS, START + 1, NOW)
     assert [row["timestamp"] for row in rows] == wanted.ts.tolist()
     assert [row["fundingRate"] for row in rows] == wanted.rate.tolist()

@@ -9,16 +9,10 @@ from urllib.parse import urlencode
 import pytest
 
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
+from zvt_crypto.sandbox import Sandbox
 
 START = parse_time("2024-03-01")
 NOW = START + 90_000
-
-
-@pytest.fixture(scope="module")
-def still() -> Sandbox:
-    with Sandbox(SimulatedMarket(1, now=NOW)) as box:
-        yield box
 
 
 def ask(box: Sandbox, fetch, path: str, **query):

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
-from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, parse_time
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
+from zvt_crypto.sandbox import Sandbox
 from zvt_crypto.sandbox.events import TradeSpan
 
 NOW = parse_time("2024-05-02T12:34:30Z")
 KEPT_MS = 90 * DAY_MS
 
 
-@pytest.fixture(scope="module")
-def still() -> Sandbox:
-    with Sandbox(SimulatedMarket(1, now=NOW)) as box:
-        yield box
-
-
 @pytest.fixture
-def ask(still: Sandbox, fetch):
-    def asked(path: str, **query):
-        return fetch(f"{still.url}/www.okx.com/api/v5/{path}?{urlencode({'instId': 'BTC-USDT', **query})}")
-
-    return asked
+def ask(get):
+    return lambda path, **query: get("www.okx.com/api/v5", path, **{"instId": "BTC-USDT", **query})
 
 
 @pytest.fixture
@@ -143,19 +132,16 @@ def test_errors(ask, path: str, query: dict, status: int, code: str) -> None:
     assert (reply.status, reply.json["code"], reply.json["data"]) == (status, code, [])
 
 
-def test_a_plain_client_reads_them(still: Sandbox, client) -> None:
-    async def main():
-        exchange = client("okx", still, options={"fetchMarkets": {"types": ["spot", "swap"]}})
-        try:
-            return (
-                await exchange.fetch_trades("BTC/USDT:USDT", None, 500),
-                await exchange.fetch_order_book("BTC/USDT", 50),
-                await exchange.fetch_funding_rate_history("DOGE/USDT:USDT", NOW - DAY_MS),
-            )
-        finally:
-            await exchange.close()
+def test_a_plain_client_reads_them(still: Sandbox, client, with_client) -> None:
+    async def use(exchange):
+        return (
+            await exchange.fetch_trades("BTC/USDT:USDT", None, 500),
+            await exchange.fetch_order_book("BTC/USDT", 50),
+            await exchange.fetch_funding_rate_history("DOGE/USDT:USDT", NOW - DAY_MS),
+        )
 
-    trades, book, rates = asyncio.run(main())
+    made = client("okx", still, options={"fetchMarkets": {"types": ["spot", "swap"]}})
+    trades, book, rates = with_client(made, use)
     wanted = still.market.trades(TradeSpan("BTC/USDT:USDT", limit=500, newest=True), NOW)
     assert [trade["timestamp"] for trade in trades] == wanted.ts.tolist()
     assert book["bids"][0][0] < book["asks"][0][0] and len(book["asks"]) == 50
