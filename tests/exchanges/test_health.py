@@ -17,9 +17,9 @@ from zvt_crypto.core.errors import ConfigError, PairNotFound, ProviderUnavailabl
 from zvt_crypto.exchanges import health
 from zvt_crypto.exchanges.base import Instrument, venues
 from zvt_crypto.exchanges.client import unopened
-from zvt_crypto.exchanges.endpoints import ENDPOINTS
 from zvt_crypto.exchanges.health import MINUTES, Counts, HealthLog, health_path, read_health
 
+ENDPOINTS = {i: endpoint for venue in venues().values() for i, endpoint in venue.endpoints.items()}
 BTC = Instrument("cryptopair", "btcusdt", "BTC/USDT", "BTCUSDT")
 START = 1_704_067_200_000
 MINUTE = 60_000

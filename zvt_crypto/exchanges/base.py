@@ -19,6 +19,7 @@ from zvt_crypto.core.levels import DAY_MS, ceil_ms
 from zvt_crypto.exchanges.archive_files import ArchiveFile
 from zvt_crypto.exchanges.client import Client
 from zvt_crypto.exchanges.connection import Clock
+from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.instruments import Instruments, assets_of, from_markets
 from zvt_crypto.exchanges.paging import Part, find_first
 
@@ -96,6 +97,8 @@ class Venue(ABC):
     serves_many: ClassVar[bool] = False
     #: ccxt class that serves each entity type.
     ccxt_ids: ClassVar[Mapping[str, str]]
+    #: The public API behind each ccxt class, as the exchange's documents and ccxt have them.
+    endpoints: ClassVar[Mapping[str, Endpoint]] = {}
     #: ccxt constructor options, so that loading markets makes only the calls that are needed.
     ccxt_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: What tells the time, by ccxt class that has no ``fetchTime``.

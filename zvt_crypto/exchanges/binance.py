@@ -16,6 +16,7 @@ from zvt_crypto.core.levels import DAY_MS, LEVEL_MS, level_ms
 from zvt_crypto.exchanges import binance_archive
 from zvt_crypto.exchanges.archive_files import ArchiveFile
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.objects import columns_of, order_book_row
 from zvt_crypto.exchanges.paging import Part, walk_up
 from zvt_crypto.exchanges.rawrows import SKIP, RowLayout
@@ -60,6 +61,10 @@ class Binance(Venue):
 
     name = "binance"
     ccxt_ids = {"cryptopair": "binance", "cryptoperp": "binanceusdm"}
+    endpoints = {
+        "binance": Endpoint("https://api.binance.com", 50),
+        "binanceusdm": Endpoint("https://fapi.binance.com", 50),
+    }
     ccxt_options = {
         "binance": {**_OPTIONS, "fetchMarkets": {"types": ["spot"]}},
         "binanceusdm": {**_OPTIONS, "fetchMarkets": {"types": ["linear"]}},

@@ -15,6 +15,7 @@ from zvt_crypto.core.levels import level_ms
 from zvt_crypto.exchanges import bybit_archive
 from zvt_crypto.exchanges.archive_files import ArchiveFile
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.objects import base_volume, columns_of, order_book_row
 from zvt_crypto.exchanges.paging import Part, newest_page, walk_down
 from zvt_crypto.exchanges.rawrows import RowLayout
@@ -53,6 +54,9 @@ class Bybit(Venue):
 
     name = "bybit"
     ccxt_ids = {"cryptopair": "bybit", "cryptoperp": "bybit"}
+    endpoints = {
+        "bybit": Endpoint("https://api.bybit.com", 20),
+    }
     ccxt_options = {"bybit": {"fetchMarkets": {"types": ["spot", "linear", "inverse"]}}}
     capabilities = Capabilities(
         entity_types=("cryptopair", "cryptoperp"),

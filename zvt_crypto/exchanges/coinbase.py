@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from zvt_crypto.core.errors import DataQualityFailure
 from zvt_crypto.core.levels import iso
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.objects import columns_of, order_book_row, split_time
 from zvt_crypto.exchanges.paging import Part
 from zvt_crypto.exchanges.schemas import TRADES
@@ -60,6 +61,9 @@ class Coinbase(Venue):
 
     name = "coinbase"
     ccxt_ids = {"cryptopair": "coinbase"}
+    endpoints = {
+        "coinbase": Endpoint("https://api.coinbase.com", 34),
+    }
     ccxt_options = {"coinbase": {"fetchCurrencies": False, "fetchTime": "v3PublicGetBrokerageTime"}}
     capabilities = Capabilities(
         entity_types=("cryptopair",),

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, level_ms
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
 from zvt_crypto.exchanges.connection import Clock
+from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.objects import base_volume, columns_of, order_book_row, split_time
 from zvt_crypto.exchanges.paging import Part, walk_down
 from zvt_crypto.exchanges.rawrows import SKIP, RowLayout
@@ -55,6 +56,9 @@ class Cryptocom(Venue):
 
     name = "cryptocom"
     ccxt_ids = {"cryptopair": "cryptocom", "cryptoperp": "cryptocom"}
+    endpoints = {
+        "cryptocom": Endpoint("https://api.crypto.com", 10),
+    }
     ccxt_options = {"cryptocom": {"fetchCurrencies": False}}
     clocks = {
         "cryptocom": Clock(

@@ -18,6 +18,7 @@ from zvt_crypto.core.levels import DAY_MS, LEVEL_MS, MINUTE_MS, floor_ms, level_
 from zvt_crypto.core.symbols import PAIR, PERP
 from zvt_crypto.exchanges import kraken_futures
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.objects import columns_of, order_book_row, split_time, taker_sides
 from zvt_crypto.exchanges.paging import Part, walk_up
 from zvt_crypto.exchanges.rawrows import RowLayout
@@ -69,6 +70,10 @@ class Kraken(Venue):
 
     name = "kraken"
     ccxt_ids = {PAIR: "kraken", PERP: "krakenfutures"}
+    endpoints = {
+        "kraken": Endpoint("https://api.kraken.com", 1000),
+        "krakenfutures": Endpoint("https://futures.kraken.com", 600),
+    }
     clocks = {"krakenfutures": kraken_futures.CLOCK}
     capabilities = Capabilities(
         entity_types=(PAIR, PERP),

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from zvt_crypto.core.levels import HOUR_MS, MINUTE_MS, level_ms
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.objects import Floats, base_volume, columns_of, order_book_row, split_time
 from zvt_crypto.exchanges.paging import Part, newest_page, walk_down
 from zvt_crypto.exchanges.rawrows import RowLayout
@@ -78,6 +79,10 @@ class Kucoin(Venue):
 
     name = "kucoin"
     ccxt_ids = {"cryptopair": "kucoin", "cryptoperp": "kucoinfutures"}
+    endpoints = {
+        "kucoin": Endpoint("https://api.kucoin.com", 7.5),
+        "kucoinfutures": Endpoint("https://api-futures.kucoin.com", 7.5),
+    }
     ccxt_options = {
         "kucoin": {
             "fetchMarkets": {"types": ["spot"], "fetchTickersFees": False},

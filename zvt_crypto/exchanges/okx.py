@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from zvt_crypto.core.errors import ProviderUnavailable
 from zvt_crypto.core.levels import DAY_MS, iso, level_ms
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.objects import base_volume, columns_of, order_book_row
 from zvt_crypto.exchanges.paging import Part, walk_down
 from zvt_crypto.exchanges.rawrows import RowLayout
@@ -63,6 +64,9 @@ class Okx(Venue):
 
     name = "okx"
     ccxt_ids = {"cryptopair": "okx", "cryptoperp": "okx"}
+    endpoints = {
+        "okx": Endpoint("https://www.okx.com", 110),
+    }
     ccxt_options = {"okx": {"fetchMarkets": {"types": ["spot", "swap"]}, "fetchCurrencies": False}}
     capabilities = Capabilities(
         entity_types=("cryptopair", "cryptoperp"),
