@@ -237,6 +237,7 @@ def test_the_chart_of_a_chosen_symbol_and_level_is_drawn(page: Browser) -> None:
     assert points(page) == 34
     assert page.run("return document.querySelector('#plot .boxlayer path.box').getBBox().height") > 0
     page.choose("#chart-level", "1m")
+    page.until(lambda: page.text("#chart-caption").startswith("ETHUSDT 1m, 300 candles"), "no chart of 1m")
     page.driver.find_element(By.ID, "chart-older").click()
     page.until(
         lambda: "2024-01-01 00:50 to 2024-01-01 05:50" in page.text("#chart-caption"), "no older candles"

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final
 
-from apscheduler.events import EVENT_JOB_MAX_INSTANCES  # type: ignore[import-untyped]
-from apscheduler.executors.pool import ThreadPoolExecutor  # type: ignore[import-untyped]
-from apscheduler.schedulers.background import BackgroundScheduler  # type: ignore[import-untyped]
-from apscheduler.triggers.base import BaseTrigger  # type: ignore[import-untyped]
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, ZvtCryptoError

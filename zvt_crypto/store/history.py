@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zvt_crypto.core.levels import merge_spans
 from zvt_crypto.core.tables import CHUNK_ROWS, Column, TableSpec
+from zvt_crypto.store.counts import Condition, Counted, counts
 from zvt_crypto.store.layout import decoded
 from zvt_crypto.store.maker import maker
 from zvt_crypto.store.segments import ChunkVersion, Segments
@@ -192,11 +195,64 @@ class History:
         chosen = rows.filter(pc.is_in(rows[key.name], value_set=pa.array(wanted, pa.string())))
         return chosen.select(self.schema(columns).names)
 
-    def count(self, series: Series, start: int | None, end: int | None) -> int:
-        """How many rows an entity has in ``[start, end)``; None leaves a side open."""
-        bounds = "" if start is None else f" AND ts >= {start:d}"
-        bounds += "" if end is None else f" AND ts < {end:d}"
-        return int(self.connection.value(f"SELECT count(*) FROM rows WHERE entity = {series.key:d}{bounds}"))
+    def count(
+        self, series: Series, start: int | None, end: int | None, condition: Condition | None = None
+    ) -> int:
+        """How many rows an entity has in ``[start, end)``; None leaves a side open.
+
+        A chunk's rows are counted once in each of its versions, by whoever asks in this process.
+
+        Args:
+            series: Whose rows.
+            start: First time, ms.
+            end: End of the times, exclusive, ms.
+            condition: Only rows that fulfil it.
+        """
+        start = series.first if start is None else max(start, series.first)
+        end = series.last + 1 if end is None else min(end, series.last + 1)
+        if start >= end:
+            return 0
+        total = 0
+        unversioned: list[_Span] = []
+        for span in self._spans(start, end):
+            counted = self._counted(series, span, condition)
+            if counted is None:
+                unversioned.append(span)
+                continue
+            known = counts.get(counted)
+            if known is None:
+                known = self._count_once(series, span, counted)
+                counts.put(counted, known)
+            total += known
+        # What no version tells of holds nothing, unless somebody wrote past the writer and the view.
+        pieces = merge_spans((span.start, span.end) for span in unversioned)
+        return total + sum(self._count(series, *piece, condition) for piece in pieces)
+
+    def _counted(self, series: Series, span: _Span, condition: Condition | None) -> Counted | None:
+        state = self._state(series, span.chunk)
+        if state is None:
+            return None
+        first = span.chunk * self.spec.chunk_ms
+        # Where a chunk is counted from its first row or to its last, it does not matter what was asked for.
+        begins = span.start <= max(first, series.first)
+        ends = span.end >= min(first + self.spec.chunk_ms, series.last + 1)
+        return Counted(
+            self._uid, state, None if begins else span.start, None if ends else span.end, condition
+        )
+
+    def _count_once(self, series: Series, span: _Span, counted: Counted) -> int:
+        is_whole = counted.start is None and counted.end is None and counted.condition is None
+        if is_whole and self._use_segments:
+            told = self.segments.count(counted.state)
+            if told is not None:
+                return told
+        return self._count(series, span.start, span.end, counted.condition)
+
+    def _count(self, series: Series, start: int, end: int, condition: Condition | None) -> int:
+        table = "rows r" if condition is None else "rows r JOIN entities e ON e.key = r.entity"
+        further, values = ("", ()) if condition is None else (f" AND {condition.sql}", condition.values)
+        where = f"r.entity = {series.key:d} AND {_between(start, end)}{further}"
+        return int(self.connection.value(f"SELECT count(*) FROM {table} WHERE {where}", values))
 
     def next_time(self, series: Series, start: int) -> int | None:
         """Time of the first row at or after ``start``."""
@@ -223,9 +279,13 @@ class History:
     def segments(self) -> Segments:
         """The table's segments."""
         if self._segments is None:
-            uid = self.connection.value("SELECT value FROM meta WHERE key = 'uid'")
-            self._segments = Segments(self.connection.path, str(uid), self.spec.schema)
+            self._segments = Segments(self.connection.path, self._uid, self.spec.schema)
         return self._segments
+
+    @cached_property
+    def _uid(self) -> str:
+        """The database's own id."""
+        return str(self.connection.value("SELECT value FROM meta WHERE key = 'uid'"))
 
     def has_segment(self, state: ChunkVersion) -> bool:
         """Whether there is a sound segment of a chunk."""

@@ -1,0 +1,1 @@
+"""What the pages load; ``pageviews`` serves it."""
