@@ -6,6 +6,7 @@ of its own does it once, in a folder that is deleted afterwards, and tells what 
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.domain import load_tables
 from zvt_crypto.exchanges.base import venues
 from zvt_crypto.recorders.feeds import serves
+
+logger = logging.getLogger(__name__)
 
 #: What ``crypto-api.md`` calls our providers' kind of market.
 _CRYPTO: Final = "crypto"
@@ -59,8 +62,11 @@ def schemas(provider: str) -> dict[str, list[str]]:
 
 
 def load() -> None:
-    """Find out about zvt's tables now, so that nobody waits for it later."""
-    _zvt.listing()
+    """Find out about zvt's tables now, so that nobody waits for it later; a failure is told who asks."""
+    try:
+        _zvt.listing()
+    except BrokenInstall as error:
+        logger.warning("%s", error.message)
 
 
 def tell() -> None:
