@@ -177,3 +177,13 @@ def test_doubled_rows_are_counted_across_batches():
     health.take(batch.slice(0, 10))
     health.take(batch.slice(9, 10))
     assert (health.duplicates, health.reasons()) == (1, ["1 row doubled"])
+
+
+def test_a_volume_in_contracts_is_seen_by_its_turnover(store, write):
+    """A perpetual of 0.001 bitcoin a contract, whose volume was taken as it came."""
+    write(MINUTES, changed(3, volume=CANDLES["volume"][3].as_py() * 1000))
+    made = certificate(store)
+    assert (made["complete"], made["turnover_unlike_price"]) == (False, 1)
+    assert made["reasons"] == ["1 row: turnover is not volume times price"]
+    write(MINUTES, changed(3, turnover=None))
+    assert certificate(store)["turnover_unlike_price"] == 0, "NULL tells nothing"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,6 +26,8 @@ from zvt_crypto.store.engine import Store
 TOLERANCE: Final = 1e-9
 #: What of a candle its trades tell. Their number does not count: venues list aggregates of trades.
 _FROM_TRADES: Final = ("open", "high", "low", "close", "volume", "turnover")
+#: A mean price so many times beyond the prices themselves is one of another unit.
+_UNIT_FACTOR: Final = 2.0
 _FORMAT: Final = 1
 
 
@@ -76,6 +79,7 @@ def certify(
         "duplicates": health.duplicates,
         "off_grid": health.off_grid,
         "not_positive_prices": health.not_positive,
+        "turnover_unlike_price": health.wrong_unit,
         "broken_rules": health.broken,
         "candles_against_trades": None if rebuilt is None else _rebuilt_facts(rebuilt),
         "sha256": health.sha256(),
@@ -116,6 +120,7 @@ class Health:
     duplicates: int = 0
     off_grid: int = 0
     not_positive: int = 0
+    wrong_unit: int = 0
     broken: dict[str, int] = field(default_factory=dict)
     _digests: dict[tuple[str, int], Any] = field(default_factory=dict)
     _last: int = -1
@@ -131,6 +136,8 @@ class Health:
         if prices:
             values = np.array([rows[name].to_numpy() for name in prices])
             self.not_positive += int((values <= 0).any(axis=0).sum())
+        if self.spec.feed == "candles":
+            self.wrong_unit += int(_of_wrong_unit(rows).sum())
         for rule in self.spec.rules:
             bad = int(rule.bad(rows).sum())
             if bad:
@@ -151,7 +158,23 @@ class Health:
     def reasons(self) -> list[str]:
         """What keeps the series from being complete."""
         found = [f"{_counted(count, 'row')}: {rule}" for rule, count in self.broken.items()]
-        return [*found, f"{_counted(self.duplicates, 'row')} doubled"] if self.duplicates else found
+        if self.duplicates:
+            found.append(f"{_counted(self.duplicates, 'row')} doubled")
+        if self.wrong_unit:
+            found.append(f"{_counted(self.wrong_unit, 'row')}: turnover is not volume times price")
+        return found
+
+
+def _of_wrong_unit(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    """Candles whose turnover by volume is far from their prices: one of the two is in contracts, say."""
+    low, high, volume, turnover = (
+        np.asarray(rows[name].to_numpy(), np.float64) for name in ("low", "high", "volume", "turnover")
+    )
+    # What is not traded, or NULL (NaN here), tells nothing; tiny amounts are rounded by the venue.
+    is_told = (volume > 0) & (turnover > 0)
+    price = np.divide(turnover, volume, out=np.full(len(low), np.nan), where=is_told)
+    bad: npt.NDArray[np.bool_] = (price < low / _UNIT_FACTOR) | (price > high * _UNIT_FACTOR)
+    return bad
 
 
 def _bytes(column: pa.ChunkedArray) -> tuple[Any, Any]:
