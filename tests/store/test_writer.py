@@ -163,3 +163,28 @@ def test_disordered_and_doubled_rows_are_put_right():
     assert checked.batch["ts"].to_pylist() == [0, 60_000, 120_000]
     assert checked.batch["open"].to_pylist() == [9.0, 2.0, 3.0]
     assert checked.error("x") is None
+
+
+@pytest.mark.parametrize("count", [4_095, 4_096, 4_096 + 17, 9_000])
+def test_large_batches_come_back_as_small_ones_do(store, writer, count):
+    """Rows are laid side by side where there are many: none may be lost, doubled or take another's values."""
+    rng = np.random.default_rng(count)
+    prices = rng.choice([1.5, 2.25, 1e-9, 123456.789, 1 / 3], count)
+    rows = batch([i * 60_000 for i in range(count)], prices, volume=2.5)
+    some = pa.array(rng.random(count) < 0.3)
+    rows = rows.set_column(
+        rows.schema.get_field_index("turnover"),
+        "turnover",
+        pa.array(rng.random(count), mask=np.asarray(some)),
+    )
+    key = writer.entity_key(BTC)
+    writer.write_page(key, check(SPEC, rows).batch)
+    for name in ("open", "close", "volume", "turnover", "trade_count"):
+        assert stored(store)[name].to_pylist() == rows[name].to_pylist(), name
+    changed = rows.set_column(
+        rows.schema.get_field_index("volume"), "volume", pa.array(np.arange(count) + 0.5)
+    )
+    writer.write_page(key, check(SPEC, changed).batch)
+    found = stored(store)
+    assert found.num_rows == count and found["volume"].to_pylist() == changed["volume"].to_pylist()
+    assert found["close"].to_pylist() == rows["close"].to_pylist()

@@ -107,11 +107,18 @@ def decoded(column: Column) -> str:
     )
 
 
-def upsert_statement(spec: TableSpec, entity: int) -> str:
-    """Insert a row (ts, columns in order) of an entity, or bring the row of that time up to date."""
+def upsert_statement(spec: TableSpec, entity: int, count: int = 1) -> str:
+    """Insert rows (ts, columns in order) of an entity, or bring the rows of these times up to date.
+
+    Args:
+        spec: The table.
+        entity: The entity's key.
+        count: Rows of which the parameters come at once, one row's after the other's.
+    """
     names = ["ts", *(c.name for c in spec.columns)]
-    marks = ", ".join("?" for _ in names)
-    return f"INSERT INTO rows (entity, {', '.join(names)}) VALUES ({entity:d}, {marks}) {_on_conflict(spec)}"
+    row = f"({entity:d}, {', '.join('?' for _ in names)})"
+    values = ", ".join([row] * count)
+    return f"INSERT INTO rows (entity, {', '.join(names)}) VALUES {values} {_on_conflict(spec)}"
 
 
 def entity_upsert_statement(names: list[str]) -> str:

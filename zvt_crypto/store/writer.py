@@ -22,6 +22,10 @@ from zvt_crypto.store.layout import (
 )
 from zvt_crypto.store.sqlite import Connection, one_of
 
+#: A statement of several rows takes SQLite a third less time for each; to lay the rows of a page side by side
+#: takes some, so that only large batches gain.
+_ROWS_AT_ONCE: Final = 32
+_MANY_ROWS: Final = 4_096
 _FOUR_BYTES: Final = float(1 << 31)
 
 
@@ -146,7 +150,7 @@ class SeriesWriter:
         rows = batches[0] if len(batches) == 1 else pa.concat_tables(batches)
         scales = self._scales(key, rows)
         for part in self._kept(rows):
-            self.connection.write(upsert_statement(self.spec, key), self._encode(part, scales))
+            self._upsert(key, self._encode(part, scales))
         chunks: set[int] = set()
         for batch in batches:
             first, last = batch["ts"][0].as_py(), batch["ts"][-1].as_py()
@@ -163,6 +167,14 @@ class SeriesWriter:
         for state, spans in ((coverage.ANSWERED, page.answered), (coverage.EMPTY, page.empty)):
             for span in spans:
                 coverage.add(self.connection, page.key, span, state=state, source=page.source)
+
+    def _upsert(self, key: int, rows: pa.Table) -> None:
+        many = rows.num_rows // _ROWS_AT_ONCE * _ROWS_AT_ONCE if rows.num_rows >= _MANY_ROWS else 0
+        if many:
+            wide = _side_by_side(rows.slice(0, many), _ROWS_AT_ONCE)
+            self.connection.write(upsert_statement(self.spec, key, _ROWS_AT_ONCE), wide)
+        if many < rows.num_rows:
+            self.connection.write(upsert_statement(self.spec, key), rows.slice(many))
 
     def _kept(self, batch: pa.Table) -> list[pa.Table]:
         return keys.kept_parts(batch, self.spec.keys[0].name) if self.spec.keys else [batch]
@@ -239,6 +251,14 @@ def close_entities(
                 pa.table({"exchange": [exchange], "kept": [parameter]}),
             )
     return count
+
+
+def _side_by_side(rows: pa.Table, count: int) -> pa.Table:
+    """Every ``count`` rows as one: the columns of the first row, then those of the second, and so on."""
+    rows = rows.combine_chunks()
+    every = [pa.array(np.arange(first, rows.num_rows, count)) for first in range(count)]
+    columns = [column.take(which) for which in every for column in rows.columns]
+    return pa.table(columns, names=[str(i) for i in range(len(columns))])
 
 
 def _in_order(batch: pa.Table) -> pa.Table:
