@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+pytest_plugins = ["sandbox_fixtures"]
+
 # How long an example takes says nothing on a busy machine.
 hypothesis_settings.register_profile("untimed", deadline=None)
 hypothesis_settings.load_profile("untimed")

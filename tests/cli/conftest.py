@@ -108,17 +108,14 @@ def cli(tmp_path: Path) -> Cli:
 
 
 @pytest.fixture(scope="session")
-def box() -> Iterator[Sandbox]:
-    with Sandbox(SimulatedMarket(7, NOW)) as running:
-        yield running
+def market() -> SimulatedMarket:
+    return SimulatedMarket(7, NOW)
 
 
 @pytest.fixture
-def exchange(tmp_path: Path, box: Sandbox) -> Iterator[Cli]:
+def exchange(tmp_path: Path, box: Sandbox) -> Cli:
     """A command line whose calls go to the sandbox."""
-    box.forget_requests()
-    yield Cli(tmp_path, gateway=box.url, rate_limit="false", retry_wait_seconds="0.01")
-    box.faults = []
+    return Cli(tmp_path, gateway=box.url, rate_limit="false", retry_wait_seconds="0.01")
 
 
 def candles(level: str, count: int, holes: tuple[int, ...] = ()) -> pa.Table:
@@ -168,3 +165,12 @@ def fill(cli: Cli) -> Fill:
             writer.write_page(key, candles(spec.level, count, holes), answered=[(FIRST, until)])
 
     return filled
+
+
+@pytest.fixture
+def recorded(inside: Inside, fill: Fill) -> Inside:
+    """A command line over two pairs of one-minute candles, one with holes, and a perpetual's hours."""
+    fill("CryptoPair1mKdata", "btcusdt", "BTC/USDT", 300, holes=(10, 11, 12, 200), answered=100)
+    fill("CryptoPair1mKdata", "ethusdt", "ETH/USDT", 50)
+    fill("CryptoPerp1hKdata", "btcusdt", "BTC/USDT:USDT", 48)
+    return inside

@@ -10,14 +10,6 @@ import re
 import pytest
 
 
-@pytest.fixture
-def recorded(inside, fill):
-    fill("CryptoPair1mKdata", "btcusdt", "BTC/USDT", 300, holes=(10, 11, 12, 200), answered=100)
-    fill("CryptoPair1mKdata", "ethusdt", "ETH/USDT", 50)
-    fill("CryptoPerp1hKdata", "btcusdt", "BTC/USDT:USDT", 48)
-    return inside
-
-
 class TestQuery:
     def test_json_has_iso_times_and_all_columns(self, recorded):
         rows = recorded.json("query", "--level", "1m", "--codes", "BTC/USDT", "--limit", "2")

@@ -270,6 +270,23 @@ def test_repair_heals_what_was_removed(scheduled):
     assert newest["rows"] > 200
 
 
+def test_a_repair_that_waits_for_its_first_answer_ends_at_once(scheduled, live):
+    cli = scheduled(BTC_1M)
+    cli("schedule", "run", "--once")
+    with _rows(cli) as connection:
+        connection.run("DELETE FROM rows WHERE ts % 3600000 < 300000")
+    scheduled(MEND)
+    # The exchange's clock is asked first. Nothing but the signal ends the wait within the test's time.
+    cli.environment["ZVT_CRYPTO_TIMEOUT_SECONDS"] = "300"
+    live.faults = ["slow:200,path=public/time"]
+    live.forget_requests()
+    with service(cli, "--once") as process:
+        wait_until(lambda: any("public/time" in request.path for request in live.requests))
+        ended(process, signal.SIGTERM, 130)
+    newest = history(cli)[0]
+    assert (newest["entry"], newest["state"], newest["exit_code"]) == ("mend", "cancelled", None)
+
+
 @pytest.mark.parametrize(
     ("entry", "words"),
     [

@@ -14,14 +14,6 @@ import pytest
 FREQTRADE = ("export", "--layout", "freqtrade", "-o", "ft")
 
 
-@pytest.fixture
-def recorded(inside, fill):
-    fill("CryptoPair1mKdata", "btcusdt", "BTC/USDT", 300, holes=(10, 11, 12, 200), answered=100)
-    fill("CryptoPair1mKdata", "ethusdt", "ETH/USDT", 50)
-    fill("CryptoPerp1hKdata", "btcusdt", "BTC/USDT:USDT", 48)
-    return inside
-
-
 class TestExport:
     def test_everything_as_one_dataset(self, recorded):
         done = recorded("export", "-o", "out")

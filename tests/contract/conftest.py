@@ -1,4 +1,4 @@
-"""A market behind a sandbox on a socket, and venues opened on it."""
+"""The market behind the sandbox, and venues opened on it."""
 
 import asyncio
 
@@ -7,25 +7,12 @@ from places import NOW, symbol_of
 
 from zvt_crypto.core.config import Settings
 from zvt_crypto.exchanges.base import open_venue
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
+from zvt_crypto.sandbox import SimulatedMarket
 
 
 @pytest.fixture(scope="module")
 def market():
     return SimulatedMarket(seed=11, now=NOW)
-
-
-@pytest.fixture(scope="module")
-def running(market):
-    with Sandbox(market) as box:
-        yield box
-
-
-@pytest.fixture
-def box(running):
-    running.faults = []
-    yield running
-    running.faults = []
 
 
 @pytest.fixture

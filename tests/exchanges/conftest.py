@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import json
 from pathlib import Path
 
 import hypothesis
 import pytest
 from aiohttp import web
+from venue_helpers import query_of
 
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.levels import parse_time
 from zvt_crypto.exchanges.base import venue_class
 from zvt_crypto.exchanges.client import Client
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
+from zvt_crypto.sandbox import SimulatedMarket
 
 #: The sandbox's clock stands still, half a minute into a candle.
 NOW = parse_time("2024-06-10T12:34:30Z")
@@ -25,17 +27,8 @@ hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
-def running():
-    with Sandbox(SimulatedMarket(seed=5, now=NOW)) as box:
-        yield box
-
-
-@pytest.fixture
-def box(running):
-    running.faults = []
-    running.forget_requests()
-    yield running
-    running.faults = []
+def market():
+    return SimulatedMarket(seed=5, now=NOW)
 
 
 @pytest.fixture
@@ -156,12 +149,27 @@ def served(scripted, provider):
 def told(served, script):
     """Runs ``await use(venue)`` against a server that gives these answers; gives the result and the requests.
 
-    An answer is a body, or a status and a body.
+    An answer is a body, or a status and a body; a body that is no text is sent as JSON.
     """
 
+    def replied(answer):
+        status, body = answer if isinstance(answer, tuple) else (200, answer)
+        return status, body if isinstance(body, str) else json.dumps(body)
+
     def run(use, *answers, **changed):
-        server = script(*[answer if isinstance(answer, tuple) else (200, answer) for answer in answers])
+        server = script(*map(replied, answers))
         return served(server, use, **changed), server.paths
+
+    return run
+
+
+@pytest.fixture
+def queried(told):
+    """As ``told``, with the queries in place of the requests."""
+
+    def run(use, *answers, **changed):
+        result, paths = told(use, *answers, **changed)
+        return result, [query_of(path) for path in paths]
 
     return run
 

@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zvt_crypto.exchanges import throttle
+from zvt_crypto.exchanges.base import venue_class
 from zvt_crypto.exchanges.budget import Pause
+from zvt_crypto.exchanges.client import Client
+from zvt_crypto.exchanges.headers import UsedWeight
 from zvt_crypto.exchanges.throttle import RECENT_MS, Bucket, Budget, Priority, Request, admit, decode, encode
 
 NOW = 1_750_000_000_000.0
@@ -382,3 +385,76 @@ def test_only_a_client_that_keeps_to_budgets_has_one(opened, box, tmp_path, rate
 
     asyncio.run(ask())
     assert (tmp_path / "state" / "binance.budget").exists() is rate_limit
+
+
+def test_a_client_has_the_priority_that_it_is_given(quick, box, tmp_path):
+    async def ask():
+        settings = quick(box.url, rate_limit=True)
+        async with Client(venue_class("binance"), settings, priority=Priority.LIVE) as client:
+            await client.call("cryptopair", "publicGetTime", {})
+
+    asyncio.run(ask())
+    bucket = decode((tmp_path / "state" / "binance.budget").read_bytes())
+    assert bucket.live_asked > bucket.orders_asked == 0
+
+
+def at_second(second, used):
+    """Headers of an answer of that second of a minute."""
+    return {"Date": f"Sat, 15 Nov 2025 10:00:{second:02} GMT", "x-mbx-used-weight-1m": str(used)}
+
+
+@pytest.mark.parametrize(
+    ("second", "used", "seconds"),
+    [
+        (10, 5401, 50),
+        (10, 5400, 0),
+        (10, 7000, 50),
+        (52, 5401, 8),
+        (59, 6001, 1),
+        # What our own requests use, 100 a second, is no reason to stop them.
+        (54, 5500, 0),
+        (54, 5501, 6),
+        (59, 6000, 0),
+    ],
+)
+def test_the_minute_ends_early_where_others_use_the_address(second, used, seconds):
+    assert UsedWeight("X-MBX-USED-WEIGHT-1M", 6000).pause(at_second(second, used)) == seconds
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-MBX-USED-WEIGHT-1M": ""}, {"X-MBX-USED-WEIGHT-1M": "many"}])
+def test_without_a_used_weight_there_is_no_pause(headers):
+    assert UsedWeight("X-MBX-USED-WEIGHT-1M", 6000).pause(headers) == 0
+
+
+def test_an_answer_without_a_date_is_of_this_machines_minute():
+    seconds = UsedWeight("X-MBX-USED-WEIGHT-1M", 6000).pause({"X-MBX-USED-WEIGHT-1M": "99999"})
+    ahead = (time.time() + seconds) % 60
+    assert min(ahead, 60 - ahead) < 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "used", "changed", "is_held"),
+    [
+        ("cryptopair", "publicGetTime", 5900, {}, True),
+        ("cryptopair", "publicGetTime", 2300, {}, False),
+        ("cryptoperp", "fapiPublicGetTime", 2300, {}, True),
+        ("cryptopair", "publicGetTime", 5900, {"rate_limit": False}, False),
+    ],
+)
+def test_a_client_pauses_until_the_minute_ends(
+    scripted, script, tmp_path, caplog, kind, method, used, changed, is_held
+):
+    answers = script((200, "{}", at_second(2, used)))
+
+    async def ask():
+        async with scripted(answers, **{"rate_limit": True, **changed}) as venue:
+            first = venue.client.call(kind, method, {})
+            # Both are under way when the first answer comes.
+            await asyncio.gather(first, venue.client.call(kind, method, {}))
+            return Pause(name, tmp_path / "state" / f"{name}.json").remaining()
+
+    name = "binance" if kind == "cryptopair" else "binanceusdm"
+    answers.seconds = 0.2
+    remaining = asyncio.run(ask())
+    assert (30 < remaining <= 58) if is_held else remaining == 0
+    assert sum("used up the minute's request weight" in r.message for r in caplog.records) == is_held

@@ -4,12 +4,12 @@ There are no recorded answers of KuCoin. The answers here are the samples of its
 """
 
 import json
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from venue_helpers import candle_window, candles, instruments, order_book, parts_of
+from venue_helpers import candle_window, candles, instruments, order_book, parts_of, query_of
 
 from zvt_crypto.core.errors import (
     ExchangeMaintenance,
@@ -38,10 +38,6 @@ START = parse_time("2023-06-01")
 
 def answer(data):
     return json.dumps({"code": "200000", "data": data})
-
-
-def query(path):
-    return {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
 
 
 # --- candles ---
@@ -74,7 +70,7 @@ def test_spot_candles(told):
     ]
     assert urlsplit(paths[0]).path == "/api.kucoin.com/api/v1/market/candles"
     # The last candle opens at 1591517700: inside, whether endAt is inclusive or not, and the next one outside.
-    assert query(paths[0]) == {
+    assert query_of(paths[0]) == {
         "symbol": "BTC-USDT",
         "type": "15min",
         "startAt": "1591516800",
@@ -89,7 +85,7 @@ def test_contract_candles(told):
     assert [page[name][0].as_py() for name in ("ts", "open", "high", "low", "close")] == LINEAR_ROWS[0][:5]
     assert page["trade_count"].null_count == 2
     assert urlsplit(paths[0]).path == "/api-futures.kucoin.com/api/v1/kline/query"
-    assert query(paths[0]) == {
+    assert query_of(paths[0]) == {
         "symbol": "XBTUSDTM",
         "granularity": "1",
         "from": "1757659080000",
@@ -144,7 +140,7 @@ def test_a_candle_that_has_no_trades_is_no_end(told):
     rows = [[str(START // 1000 + 60 * n), "1", "1", "1", "1", "1", "1"] for n in (4, 2)]
     found, paths = told(candle_window(SPOT, START, START + 6 * MINUTE_MS), answer(rows), answer([]))
     assert sorted(found.batch["ts"].to_pylist()) == [START + n * MINUTE_MS for n in (2, 4)]
-    asked_for = sorted((int(query(p)["startAt"]) - START // 1000, query(p)["endAt"]) for p in paths)
+    asked_for = sorted((int(query_of(p)["startAt"]) - START // 1000, query_of(p)["endAt"]) for p in paths)
     assert [start for start, _ in asked_for] == [0, 0, 300]
 
 
@@ -244,7 +240,7 @@ def test_funding(told):
     ]
     # Nothing can lie before a payment at the start, so there is no further request.
     assert [(part.start, part.stop) for part in parts] == [(start, end)]
-    assert query(paths[0]) == {"symbol": "XBTUSDTM", "from": str(start), "to": "1702310700000"}
+    assert query_of(paths[0]) == {"symbol": "XBTUSDTM", "from": str(start), "to": "1702310700000"}
 
 
 @pytest.mark.parametrize("hours", [8.0, 1.0, None, 24.0])

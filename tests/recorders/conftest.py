@@ -1,1 +1,1 @@
-from conftest_recorders import box, market, real_candles, recorder, running  # noqa: F401
+from conftest_recorders import market, real_candles, recorder  # noqa: F401

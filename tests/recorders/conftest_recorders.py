@@ -1,4 +1,4 @@
-"""A sandbox on a socket and runs of the real recorder against it."""
+"""The market behind the sandbox and runs of the real recorder against it."""
 
 import pyarrow as pa
 import pytest
@@ -8,7 +8,7 @@ from zvt_crypto.core.levels import parse_time
 from zvt_crypto.core.tables import tables
 from zvt_crypto.domain import load_tables
 from zvt_crypto.recorders.run import Run, Selection
-from zvt_crypto.sandbox import Sandbox, SimulatedMarket
+from zvt_crypto.sandbox import SimulatedMarket
 from zvt_crypto.store.engine import Store
 from zvt_crypto.store.reader import Query, read
 
@@ -21,20 +21,6 @@ DAY = 86_400_000
 @pytest.fixture(scope="module")
 def market():
     return SimulatedMarket(seed=3, now=NOW)
-
-
-@pytest.fixture(scope="module")
-def running(market):
-    with Sandbox(market) as box:
-        yield box
-
-
-@pytest.fixture
-def box(running):
-    running.faults = []
-    running.forget_requests()
-    yield running
-    running.faults = []
 
 
 class Recorder:

@@ -3,6 +3,7 @@
 import pytest
 from conftest_recorders import NOW, Recorder, tables
 
+from zvt_crypto.core.config import ExchangeSettings
 from zvt_crypto.core.errors import NotSupported
 from zvt_crypto.domain import load_tables
 from zvt_crypto.recorders.run import Run, Selection
@@ -78,9 +79,24 @@ def test_minutes_are_those_of_the_venues_budget(recorder, box, tmp_path):
     )
 
 
+def test_an_exchange_has_a_concurrency_of_its_own(recorder):
+    """It decides into how many windows trades are cut, and so how many requests they take."""
+
+    def requests(**changed):
+        settings = recorder.settings.model_copy(update=changed)
+        chosen = Selection(
+            "binance", (tables["cryptotrade"],), codes=("dogeusdt",), start=NOW - 6 * HOUR, force=True
+        )
+        (made,) = Run(settings, chosen).forecast()
+        return made.requests, Run(settings, chosen).start().requests
+
+    own = {"binance": ExchangeSettings(concurrency=12)}
+    assert requests(concurrency=1) < requests(concurrency=12) == requests(concurrency=1, exchange=own)
+
+
 def test_what_cannot_be_had_is_said_beforehand(recorder):
     (made,), report = forecast_and_run(recorder, "CryptoPair1mKdata", "kraken", start=NOW - 3 * DAY)
-    assert isinstance(made.error, NotSupported) and made.rows == report.rows == 719
+    assert isinstance(made.error, NotSupported) and made.rows == report.rows == 720
 
 
 def test_an_exchange_that_is_gone_is_told(recorder, box):

@@ -1,14 +1,19 @@
 """Trades, funding events and order books from a socket to the table."""
 
+import asyncio
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from conftest_recorders import NOW, Recorder, tables
 
-from zvt_crypto.core.errors import NotSupported
+from zvt_crypto.core.errors import InvalidArgument, NotSupported, PairNotFound
 from zvt_crypto.core.levels import iso, parse_time
 from zvt_crypto.domain import load_tables
-from zvt_crypto.recorders.feeds import with_intervals
+from zvt_crypto.exchanges.base import open_venue
+from zvt_crypto.recorders.entities import select_entities
+from zvt_crypto.recorders.feeds import feed_of, with_intervals
+from zvt_crypto.recorders.run import Run, Selection
 from zvt_crypto.sandbox import Sandbox, SimulatedMarket
 from zvt_crypto.sandbox.events import TradeSpan
 from zvt_crypto.store import coverage
@@ -61,6 +66,21 @@ def test_pairs_and_perpetuals_lie_in_one_table(recorder, market):
         perps["price"].to_pylist()
         == wanted_trades(market, "BTC/USDT:USDT", start, END - 5_000).price.tolist()
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [("CryptoPair1hKdata", {}), ("CryptoTrade", {"entity_type": "cryptopair"})],
+)
+def test_names_of_another_kind_of_market_are_unknown_and_never_mean_all_or_nothing(recorder, name, chosen):
+    report = recorder.record(name, codes=("btcusdt-perp",), start=END - HOUR, **chosen)
+    (outcome,) = report.outcomes
+    assert isinstance(outcome.errors[0], PairNotFound) and report.rows == 0
+
+
+def test_a_kind_of_market_that_the_venue_has_not_is_told(recorder):
+    with pytest.raises(NotSupported, match="no candles of cryptoperp"):
+        recorder.record("CryptoPerp1hKdata", provider="coinbase", codes=None, start=END - HOUR)
 
 
 def test_an_empty_page_in_the_middle_of_history_loses_nothing(recorder, box, market):
@@ -125,6 +145,15 @@ def test_order_books_are_what_is_there_now(recorder, market):
     assert row["bids"].startswith("[[") and row["bids"].count("],[") == 19
 
 
+def test_a_depth_that_the_venue_has_not_is_told_before_anything_is_asked_or_made(recorder, box):
+    chosen = Selection("okx", (tables.find("CryptoOrderbook"),), codes=("btcusdt",), depth=5000)
+    run = Run(recorder.settings, chosen)
+    with pytest.raises(InvalidArgument, match="at most"):
+        run.start()
+    assert run.report.outcomes == [] and list(box.requests) == []
+    assert not recorder.store.exists("okx", tables.find("CryptoOrderbook"))
+
+
 def test_only_newest_trades_are_told_as_such(recorder, market):
     start = END - 6 * HOUR
     report = recorder.record("CryptoTrade", provider="kucoin", start=start)
@@ -143,9 +172,26 @@ def test_only_newest_candles_are_told_as_such(recorder):
     start = NOW - 3 * DAY
     report = recorder.record("CryptoPair1mKdata", provider="kraken", start=start)
     (outcome,) = report.outcomes
-    assert outcome.rows == 719 and "newest 720 candles" in outcome.errors[0].one_line()
+    assert outcome.rows == 720 and "newest 720 candles" in outcome.errors[0].one_line()
     hours = recorder.record("CryptoPair1hKdata", provider="kraken", start=start)
     assert hours.exit_code == 0 and hours.rows == 71
+
+
+def test_an_answer_tells_nothing_of_candles_that_the_venue_has_dropped(recorder):
+    """As when minutes pass between the plan of many markets and a request."""
+    recorder.record("CryptoPair", provider="kraken", codes=None)
+    [row], _ = select_entities(recorder.store, "kraken", tables["cryptopair"], codes=["btcusdt"])
+    last = NOW - NOW % MINUTE
+
+    async def parts(start, end):
+        async with open_venue("kraken", recorder.settings) as venue:
+            feed = feed_of(venue, tables["cryptopair_1m_kdata"])
+            return [part async for part in feed.fetch(venue.instrument(row), start, end)]
+
+    [part] = asyncio.run(parts(last - 730 * MINUTE, last))
+    assert (part.start, part.stop, part.rows.num_rows) == (last - 720 * MINUTE, last, 720)
+    [part] = asyncio.run(parts(last - 20 * MINUTE, last))
+    assert (part.start, part.stop, part.rows.num_rows) == (last - 20 * MINUTE, last, 20)
 
 
 def test_nothing_after_the_end_of_trading_is_asked(tmp_path):

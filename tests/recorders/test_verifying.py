@@ -11,7 +11,7 @@ from zvt_crypto.core.levels import MINUTE_MS
 from zvt_crypto.domain import load_tables
 from zvt_crypto.quality.series import recorded_series
 from zvt_crypto.recorders.verifying import Sample, verify
-from zvt_crypto.sandbox import ReplayMarket, Sandbox
+from zvt_crypto.sandbox import ReplayMarket, Sandbox, SimulatedMarket
 from zvt_crypto.store import proofs
 
 tables = load_tables()
@@ -43,6 +43,15 @@ def test_unchanged_rows_of_a_sample_and_of_the_newest_day(recorder, box):
     assert found.windows[-1][1] == NOW - NOW % MINUTE_MS
     assert found.result.compared == sum(end - start for start, end in found.windows) // MINUTE_MS
     assert found.requests == sum("klines" in request.path for request in box.requests)
+
+
+def test_what_a_venue_serves_no_more_has_not_vanished(recorder, tmp_path):
+    """Kraken has the newest 720 candles."""
+    recorder.record(KDATA, provider="kraken", start=NOW - 600 * MINUTE_MS)
+    series = recorded_series(recorder.store, "kraken", SPEC)
+    with Sandbox(SimulatedMarket(seed=3, now=NOW + 480 * MINUTE_MS)) as later:
+        [found] = verify(Recorder(later.url, tmp_path).settings, series, sample=ALL)
+    assert (found.result.compared, found.result.differing, found.errors) == (240, 0, [])
 
 
 def test_the_seed_decides_which_windows():

@@ -8,6 +8,8 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -84,6 +86,12 @@ def get(still: Sandbox, fetch: Callable[..., Reply]) -> Callable[..., Reply]:
 
 
 @pytest.fixture
+def ask(get: Callable[..., Reply], request: pytest.FixtureRequest) -> Callable[..., Reply]:
+    """Asks ``still`` for a path below the module's ``API``."""
+    return partial(get, request.module.API)
+
+
+@pytest.fixture
 def client() -> Callable[..., Any]:
     """Makes a real ccxt client whose calls all go to the sandbox."""
 
@@ -129,33 +137,47 @@ def with_client() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def deep_and_sorted() -> Callable[[list[float], list[float], int], None]:
-    """Fails unless both sides of an order book have so many prices, from the best on, and do not cross."""
+def book_flaws() -> Callable[[list[float], list[float], int], list[str]]:
+    """Lists what an order book lacks: so many prices on each side, from the best on, that do not cross."""
 
-    def check(bids: list[float], asks: list[float], depth: int) -> None:
-        assert len(bids) == len(asks) == depth
-        assert bids == sorted(bids, reverse=True) and asks == sorted(asks) and bids[0] < asks[0]
+    def flaws(bids: list[float], asks: list[float], depth: int) -> list[str]:
+        wanted = {
+            f"{depth} bids, not {len(bids)}": len(bids) == depth,
+            f"{depth} asks, not {len(asks)}": len(asks) == depth,
+            "bids from the highest on": bids == sorted(bids, reverse=True),
+            "asks from the lowest on": asks == sorted(asks),
+            "a best bid below the best ask": bids[:1] < asks[:1],
+        }
+        return [words for words, holds in wanted.items() if not holds]
 
-    return check
+    return flaws
 
 
 @pytest.fixture
-def same_shape() -> Callable[..., None]:
-    """Fails where an answer lacks a recorded key or has a value of another JSON type."""
+def shape_differences() -> Callable[..., list[str]]:
+    """Lists where an answer lacks a recorded key or has a value of another JSON type.
 
-    def compare(ours: Any, theirs: Any, exact: bool = True, where: str = "$") -> None:
-        assert type(ours) is type(theirs), f"{where}: {ours!r} where the venue sends {theirs!r}"
+    Keys that were not recorded are differences too, unless ``exact`` is False.
+    """
+
+    def differences(ours: Any, theirs: Any, exact: bool = True, where: str = "$") -> list[str]:
+        if type(ours) is not type(theirs):
+            return [f"{where}: {ours!r} where the venue sends {theirs!r}"]
         if isinstance(theirs, dict):
-            missing, extra = theirs.keys() - ours.keys(), ours.keys() - theirs.keys()
-            assert not missing, f"{where} lacks {missing}"
-            assert not (exact and extra), f"{where} has also {extra}"
-            for key in theirs:
-                compare(ours[key], theirs[key], exact, f"{where}.{key}")
-        elif isinstance(theirs, list) and theirs and not isinstance(theirs[0], dict | list):
-            assert {type(v) for v in ours} <= {type(v) for v in theirs}, where
-        elif isinstance(theirs, list) and theirs:
-            assert ours, f"{where} is empty"
-            for number, item in enumerate(ours):
-                compare(item, theirs[0], exact, f"{where}[{number}]")
+            missing = [f"{where} lacks {key}" for key in theirs.keys() - ours.keys()]
+            extra = [f"{where} has also {key}" for key in ours.keys() - theirs.keys() if exact]
+            below = [
+                differences(ours[key], theirs[key], exact, f"{where}.{key}") for key in theirs if key in ours
+            ]
+            return [*missing, *extra, *chain.from_iterable(below)]
+        if not isinstance(theirs, list) or not theirs:
+            return []
+        if not isinstance(theirs[0], dict | list):
+            kinds = {type(value) for value in ours} - {type(value) for value in theirs}
+            return [f"{where} has values of {kind}" for kind in kinds]
+        if not ours:
+            return [f"{where} is empty"]
+        below = [differences(item, theirs[0], exact, f"{where}[{n}]") for n, item in enumerate(ours)]
+        return list(chain.from_iterable(below))
 
-    return compare
+    return differences

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,8 @@ from zvt_crypto.sandbox.events import TradeSpan
 
 START = parse_time("2024-03-01")
 NOW = START + 90_000
+API = "api.coinbase.com/api/v3/brokerage"
 SECOND = 1000
-
-
-@pytest.fixture
-def ask(get) -> Callable[..., Any]:
-    """Asks for a path below ``/api/v3/brokerage/``."""
-    return partial(get, "api.coinbase.com/api/v3/brokerage")
 
 
 @pytest.fixture
@@ -125,13 +119,13 @@ def test_bounds_of_trades_are_inclusive_seconds(ticker, still: Sandbox) -> None:
     assert rows == ticker(start=end - 60, end=end, limit=len(market)).json["trades"]
 
 
-def test_the_order_book(ask, deep_and_sorted) -> None:
+def test_the_order_book(ask, book_flaws) -> None:
     book = ask("market/product_book", product_id="BTC-USDT", limit=20).json
     bids, asks = (
         [(float(level["price"]), float(level["size"])) for level in book["pricebook"][side]]
         for side in ("bids", "asks")
     )
-    deep_and_sorted(bids, asks, 20)
+    assert not book_flaws(bids, asks, 20)
     assert float(book["spread_absolute"]) == pytest.approx(asks[0][0] - bids[0][0])
     assert book["pricebook"]["time"] == "2024-03-01T00:01:30.000000Z"
     assert (
@@ -212,12 +206,14 @@ def recorded(real: Path) -> Callable[[str], Any]:
 
 
 @pytest.mark.real_data
-def test_answers_have_the_recorded_shape(ask, candles, ticker, recorded, same_shape) -> None:
-    same_shape(ask("market/products").json, recorded("products"))
-    same_shape(ask("market/products/BTC-USDT").json, recorded("product"))
-    same_shape({"candles": candles(START, START)}, recorded("candles"))
-    same_shape(ticker(limit=3).json, recorded("ticker"))
-    same_shape(ask("market/product_book", product_id="BTC-USDT").json, recorded("product_book"))
+def test_answers_have_the_recorded_shape(ask, candles, ticker, recorded, shape_differences) -> None:
+    assert not shape_differences(ask("market/products").json, recorded("products"))
+    assert not shape_differences(ask("market/products/BTC-USDT").json, recorded("product"))
+    assert not shape_differences({"candles": candles(START, START)}, recorded("candles"))
+    assert not shape_differences(ticker(limit=3).json, recorded("ticker"))
+    assert not shape_differences(
+        ask("market/product_book", product_id="BTC-USDT").json, recorded("product_book")
+    )
 
 
 @pytest.mark.real_data

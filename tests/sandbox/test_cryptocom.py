@@ -75,9 +75,9 @@ QUERIES = {"valuations": {"instrument_name": "BTCUSD-PERP", "valuation_type": "f
 
 
 @pytest.mark.parametrize("what", SAMPLES)
-def test_answers_have_the_shape_of_the_samples(ask, same_shape, what: str) -> None:
+def test_answers_have_the_shape_of_the_samples(ask, shape_differences, what: str) -> None:
     ours = ask(what, **QUERIES.get(what, {})).json
-    same_shape(ours, SAMPLES[what])
+    assert not shape_differences(ours, SAMPLES[what])
     assert ours["method"] == f"public/get-{what}"
 
 
@@ -193,11 +193,11 @@ def test_the_mark_of_bitcoin_is_there_whatever_is_traded(fetch) -> None:
 
 
 @pytest.mark.parametrize(("asked", "depth"), [(None, 150), (50, 50), (1, 1)])
-def test_the_order_book(ask, deep_and_sorted, asked: int | None, depth: int) -> None:
+def test_the_order_book(ask, book_flaws, asked: int | None, depth: int) -> None:
     result = ask("book", depth=asked).json["result"]
     (book,) = result["data"]
     bids, asks = ([float(level[0]) for level in book[side]] for side in ("bids", "asks"))
-    deep_and_sorted(bids, asks, depth)
+    assert not book_flaws(bids, asks, depth)
     assert (result["depth"], book["t"]) == (depth, NOW)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 
@@ -13,14 +11,10 @@ from zvt_crypto.sandbox.events import TradeSpan
 
 START = parse_time("2024-03-01")
 NOW = START + 90_000
+API = "api.gateio.ws/api/v4"
 SECONDS = START // 1000
 SPOT = {"currency_pair": "BTC_USDT"}
 PERP = {"contract": "BTC_USDT"}
-
-
-@pytest.fixture
-def ask(get):
-    return partial(get, "api.gateio.ws/api/v4")
 
 
 @pytest.fixture
@@ -76,13 +70,13 @@ def test_days_open_at_midnight_utc(rows) -> None:
     assert {int(row[0]) % 86_400 for row in rows("spot/candlesticks", interval="1d", **SPOT)} == {0}
 
 
-def test_trades_of_pairs(still, rows, same_shape) -> None:
+def test_trades_of_pairs(still, rows, shape_differences) -> None:
     sample = {
         "id": "1852958144", "create_time": "1634673259", "create_time_ms": "1634673259378.105000",
         "currency_pair": "ADA_USDT", "side": "sell", "amount": "307.078", "price": "2.104",
     }  # fmt: skip
     found = rows("spot/trades", limit=5, **SPOT)
-    same_shape(found, [sample], exact=False)
+    assert not shape_differences(found, [sample], exact=False)
     theirs = still.market.trades(TradeSpan("BTC/USDT", limit=5, newest=True), NOW)
     assert [int(row["id"]) for row in found] == theirs.id[::-1].tolist()
     micros = theirs.ts * 1000 + theirs.nanosecond // 1000
@@ -107,11 +101,11 @@ def test_funding_rates_are_the_newest_between_their_bounds(still, rows) -> None:
     assert rows("futures/usdt/funding_rate", **PERP, **bounds) == found[1:]
 
 
-def test_order_books(rows, same_shape) -> None:
+def test_order_books(rows, shape_differences) -> None:
     sample = {"id": 6358770031, "current": 1634345973275, "update": 1634345973271,
               "asks": [["2.2241", "12449.827"]], "bids": [["2.2236", "32.465"]]}  # fmt: skip
     book = rows("spot/order_book", limit=10, with_id="true", **SPOT)
-    same_shape(book, sample)
+    assert not shape_differences(book, sample)
     assert len(book["bids"]) == 10 and float(book["bids"][0][0]) < float(book["asks"][0][0])
     assert "id" not in rows("spot/order_book", **SPOT)
     book = rows("futures/usdt/order_book", limit=20, with_id="true", **PERP)
@@ -119,14 +113,14 @@ def test_order_books(rows, same_shape) -> None:
     assert len(book["asks"]) == 20 and set(book["asks"][0]) == {"s", "p"}
 
 
-def test_lists_have_the_shape_of_the_samples(rows, same_shape) -> None:
+def test_lists_have_the_shape_of_the_samples(rows, shape_differences) -> None:
     pair = {
         "id": "QTUM_ETH", "base": "QTUM", "base_name": "Quantum", "quote": "ETH", "quote_name": "Ethereum",
         "fee": "0.2", "min_base_amount": "0.01", "min_quote_amount": "0.001", "max_quote_amount": "50000",
         "amount_precision": 3, "precision": 6, "trade_status": "tradable", "sell_start": 1607313600,
         "buy_start": 1700492400, "type": "normal", "trade_url": "https://www.gate.com/trade/QTUM_ETH",
     }  # fmt: skip
-    same_shape(rows("spot/currency_pairs"), [pair], exact=False)
+    assert not shape_differences(rows("spot/currency_pairs"), [pair], exact=False)
     contracts = {row["name"]: row for row in rows("futures/usdt/contracts")}
     assert contracts["BTC_USDT"]["quanto_multiplier"] == "0.01"
     assert contracts["SOL_USDT"]["funding_interval"] == 4 * 3600

@@ -124,10 +124,10 @@ def test_after_the_last_trade_there_is_none(spot) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 100, 500])
-def test_order_books(rows, deep_and_sorted, count: int) -> None:
+def test_order_books(rows, book_flaws, count: int) -> None:
     book = rows("Depth", count=count)
     bids, asks = ([float(level[0]) for level in book[side]] for side in ("bids", "asks"))
-    deep_and_sorted(bids, asks, count)
+    assert not book_flaws(bids, asks, count)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +168,11 @@ def test_maintenance_of_spot(still: Sandbox, spot) -> None:
     ],
 )
 def test_answers_of_spot_have_the_recorded_shape(
-    spot, real: Path, same_shape, path: str, query: dict, file: str
+    spot, real: Path, shape_differences, path: str, query: dict, file: str
 ) -> None:
     theirs = json.loads((real / f"payloads/kraken/http_{file}.json").read_text())
     ours = spot(path, **query)
-    same_shape(ours, theirs)
+    assert not shape_differences(ours, theirs)
     if path in ("OHLC", "Trades"):
         our_rows, their_rows = (answer["result"]["XBTUSDT"] for answer in (ours, theirs))
         assert len(our_rows) == len(their_rows)
@@ -299,20 +299,20 @@ def test_errors_of_futures(futures, path: str, query: dict, status: int, text: s
     ],
 )
 def test_answers_of_futures_have_the_recorded_shape(
-    futures, real: Path, same_shape, path: str, query: dict, file: str
+    futures, real: Path, shape_differences, path: str, query: dict, file: str
 ) -> None:
     theirs = json.loads((real / f"payloads/kraken/http_{file}.json").read_text())
-    same_shape(futures(path, **query).json, theirs)
+    assert not shape_differences(futures(path, **query).json, theirs)
 
 
 @pytest.mark.real_data
-def test_contracts_have_the_recorded_shape(futures, real: Path, same_shape) -> None:
+def test_contracts_have_the_recorded_shape(futures, real: Path, shape_differences) -> None:
     theirs = json.loads((real / "payloads/kraken/http_futures_instruments.json").read_text())
     by_type = {row["type"]: row for row in theirs["instruments"]}
     ours = futures("derivatives/api/v3/instruments").json
     assert len(ours["instruments"]) > 3
     for row in ours["instruments"]:
-        same_shape(row, by_type[row["type"]])
+        assert not shape_differences(row, by_type[row["type"]])
         assert row["symbol"].startswith({"futures_inverse": "PI_", "flexible_futures": "PF_"}[row["type"]])
 
 

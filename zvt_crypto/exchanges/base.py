@@ -61,8 +61,8 @@ class Capabilities:
         entity_types: Kinds of market that can be recorded.
         levels: Candle levels that the venue itself serves.
         candle_page: Most candles that one request returns, by entity type.
-        candle_reach: How many candles back from now can be fetched at all, by entity type; types that are not
-            here reach back to the listing.
+        candle_reach: How many finished candles back from now can be fetched at all, by entity type; types
+            that are not here reach back to the listing.
         trades: How far back trades can be fetched, by entity type; types that are not here have none.
         trade_page: Most trades that one request returns, by entity type.
         funding: How far back funding events can be fetched; None where there are none.

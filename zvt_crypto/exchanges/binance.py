@@ -16,8 +16,10 @@ from zvt_crypto.core.levels import DAY_MS, LEVEL_MS, level_ms
 from zvt_crypto.exchanges import binance_archive
 from zvt_crypto.exchanges.archive_files import ArchiveFile
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.books import LEVEL, order_book_row
 from zvt_crypto.exchanges.endpoints import Endpoint
-from zvt_crypto.exchanges.objects import columns_of, order_book_row
+from zvt_crypto.exchanges.headers import UsedWeight
+from zvt_crypto.exchanges.objects import columns_of
 from zvt_crypto.exchanges.paging import Part, walk_up
 from zvt_crypto.exchanges.rawrows import SKIP, RowLayout
 from zvt_crypto.exchanges.schemas import FUNDING, TRADES
@@ -49,10 +51,11 @@ _PAYMENT_METHOD: Final = {"cryptoperp": "fapiPublicGetFundingRate"}
 _PAYMENT: Final = {"fundingTime": pa.int64(), "fundingRate": pa.float64(), "markPrice": pa.float64()}
 _BOOK_METHOD: Final = {"cryptopair": "publicGetDepth", "cryptoperp": "fapiPublicGetDepth"}
 _BOOK_STATE: Final = {"lastUpdateId": pa.int64(), "T": pa.int64()}
-_BOOK_SIDE: Final = RowLayout({"price": pa.float64(), "volume": pa.float64()})
 _OPTIONS: Final = {"fetchCurrencies": False, "fetchMargins": False}
 #: Hours between funding payments of the contracts that ``fundingInfo`` does not list.
 _USUAL_FUNDING: Final = 8.0
+#: Rate limits, in the general information on the API of both.
+_WEIGHT_HEADER: Final = "X-MBX-USED-WEIGHT-1M"
 _NEVER: Final = 4_133_404_800_000
 
 
@@ -62,8 +65,8 @@ class Binance(Venue):
     name = "binance"
     ccxt_ids = {"cryptopair": "binance", "cryptoperp": "binanceusdm"}
     endpoints = {
-        "binance": Endpoint("https://api.binance.com", 50),
-        "binanceusdm": Endpoint("https://fapi.binance.com", 50),
+        "binance": Endpoint("https://api.binance.com", 50, UsedWeight(_WEIGHT_HEADER, 6000)),
+        "binanceusdm": Endpoint("https://fapi.binance.com", 50, UsedWeight(_WEIGHT_HEADER, 2400)),
     }
     ccxt_options = {
         "binance": {**_OPTIONS, "fetchMarkets": {"types": ["spot"]}},
@@ -139,7 +142,7 @@ class Binance(Venue):
         book = await self._call(instrument, _BOOK_METHOD, params)
         state = columns_of([book], _BOOK_STATE, optional=("T",)).to_pylist()[0]
         ts = state["T"] or await self.client.now(instrument.entity_type)
-        sides = (_BOOK_SIDE.from_lists(book.get(side)) for side in ("bids", "asks"))
+        sides = (LEVEL.from_lists(book.get(side)) for side in ("bids", "asks"))
         bids, asks = (list(zip(*(column.to_pylist() for column in side), strict=True)) for side in sides)
         return order_book_row(ts, state["lastUpdateId"], depth, bids, asks)
 

@@ -51,13 +51,13 @@ class Pause:
             return 0.0
         return max(seconds, 0.0)
 
-    def hold(self, seconds: float) -> None:
+    def hold(self, seconds: float, reason: str = "the exchange refuses them") -> None:
         """Let no request out for that long from now; a longer pause that runs already stays."""
         seconds = min(seconds, _LONGEST_SECONDS)
         if seconds <= self.remaining():
             return
         until_ms = int((time.time() + seconds) * 1000)
-        logger.warning("%s: no requests before %s", self.exchange, iso(until_ms))
+        logger.warning("%s: no requests before %s, because %s", self.exchange, iso(until_ms), reason)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             draft = self.path.with_suffix(f".{os.getpid()}.tmp")

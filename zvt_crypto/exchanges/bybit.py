@@ -15,8 +15,9 @@ from zvt_crypto.core.levels import level_ms
 from zvt_crypto.exchanges import bybit_archive
 from zvt_crypto.exchanges.archive_files import ArchiveFile
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.books import LEVEL, book_side, order_book_row
 from zvt_crypto.exchanges.endpoints import Endpoint
-from zvt_crypto.exchanges.objects import base_volume, columns_of, order_book_row
+from zvt_crypto.exchanges.objects import base_volume, columns_of
 from zvt_crypto.exchanges.paging import Part, newest_page, walk_down
 from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.schemas import FUNDING, TRADES
@@ -37,7 +38,6 @@ _KLINES: Final = RowLayout(
     },
     path=("result", "list"),
 )
-_BOOK_SIDE: Final = RowLayout({"price": pa.float64(), "size": pa.float64()})
 _TRADE: Final = {
     "execId": pa.string(),
     "price": pa.float64(),
@@ -128,8 +128,8 @@ class Bybit(Venue):
             state["cts"] or state["ts"],
             state["seq"],
             depth,
-            _book_side(instrument, book.get("b")),
-            _book_side(instrument, book.get("a")),
+            book_side(instrument, LEVEL.from_lists(book.get("b"))),
+            book_side(instrument, LEVEL.from_lists(book.get("a"))),
         )
 
     def archive_files(
@@ -186,13 +186,6 @@ def _payments(listed: Any) -> pa.Table:
     rows = columns_of(listed, _PAYMENT)
     columns = [rows["fundingRateTimestamp"], rows["fundingRate"], pa.nulls(rows.num_rows, pa.float64())]
     return pa.table(columns, FUNDING)
-
-
-def _book_side(instrument: Instrument, levels: Any) -> list[tuple[float, float]]:
-    rows = _BOOK_SIDE.from_lists(levels)
-    price = rows["price"].to_numpy()
-    volume = base_volume(instrument, rows["size"].to_numpy(), price)
-    return list(zip(price.tolist(), volume.tolist(), strict=True))
 
 
 def _contract(market: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from zvt_crypto.core.errors import (
     ZvtCryptoError,
     unknown_value,
 )
+from zvt_crypto.exchanges.headers import header
 
 _BY_CLASS: Final[dict[str, type[ZvtCryptoError]]] = {
     "BadSymbol": PairNotFound,
@@ -178,10 +179,10 @@ def _retry_after(headers: Mapping[str, str], body: str) -> float | None:
 
     The header comes first, as seconds need no agreement of clocks.
     """
-    value = next((v.strip() for name, v in headers.items() if name.lower() == "retry-after"), "")
+    value = header(headers, "retry-after")
     if re.fullmatch(r"\d+(\.\d+)?", value):
         return float(value)
-    reset = next((v.strip() for name, v in headers.items() if name.lower() == "gw-ratelimit-reset"), "")
+    reset = header(headers, "gw-ratelimit-reset")
     if not value and reset.isdigit():
         return int(reset) / 1000
     banned = _BANNED_UNTIL.search(body)

@@ -20,7 +20,7 @@ from zvt_crypto.exchanges.budget import PATIENCE_SECONDS, Pause
 from zvt_crypto.exchanges.connection import Connection
 from zvt_crypto.exchanges.health import HealthLog, health_path
 from zvt_crypto.exchanges.rawrows import RowLayout
-from zvt_crypto.exchanges.throttle import Budget
+from zvt_crypto.exchanges.throttle import Budget, Priority
 from zvt_crypto.exchanges.transport import PRICING, Priced, Transport
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Client:
         state_dir: Folder that keeps the pauses which the venue imposes; by default ``state`` beside the data
             folder, so that all processes of a machine keep to them.
         patience: Longest pause, in seconds, that is sat out; a longer one raises ``RateLimitExceeded``.
+        priority: Of its requests, where other clients take from the same budget.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class Client:
         *,
         state_dir: Path | None = None,
         patience: float = PATIENCE_SECONDS,
+        priority: Priority = Priority.BACKFILL,
     ) -> None:
         self.venue = venue
         self.settings = settings.of_exchange(venue.exchange)
         self._state_dir = state_dir or settings.data_path.parent / "state"
         self._patience = patience
+        self._priority = priority
         self._connections: dict[str, Connection] = {}
         self.unpacking = asyncio.Semaphore(_UNPACKED)
         self._downloads = asyncio.Semaphore(_DOWNLOADS)
@@ -214,8 +217,12 @@ class Client:
             }
         )
         exchange.pause = Pause(ccxt_id, self._state_dir / f"{ccxt_id}.json", self._patience)
-        exchange.budget = Budget(ccxt_id, self._state_dir / f"{ccxt_id}.budget", exchange.rateLimit)
+        exchange.budget = Budget(
+            ccxt_id, self._state_dir / f"{ccxt_id}.budget", exchange.rateLimit, self._priority
+        )
         exchange.health = HealthLog(ccxt_id, health_path(self._state_dir, ccxt_id))
+        endpoint = self.venue.endpoints.get(ccxt_id)
+        exchange.used_weight = endpoint and endpoint.used_weight
         exchange.slots = asyncio.Semaphore(settings.concurrency)
         if settings.gateway is not None:
             exchange.use_gateway(settings.gateway)

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from zvt_crypto.core.errors import DataQualityFailure
 from zvt_crypto.core.levels import iso
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.books import order_book_row
 from zvt_crypto.exchanges.endpoints import Endpoint
-from zvt_crypto.exchanges.objects import columns_of, order_book_row, split_time
+from zvt_crypto.exchanges.objects import columns_of, split_time
 from zvt_crypto.exchanges.paging import Part
 from zvt_crypto.exchanges.schemas import TRADES
 

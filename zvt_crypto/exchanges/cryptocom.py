@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, level_ms
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.books import LEVEL, book_side, order_book_row
 from zvt_crypto.exchanges.connection import Clock
 from zvt_crypto.exchanges.endpoints import Endpoint
-from zvt_crypto.exchanges.objects import base_volume, columns_of, order_book_row, split_time
+from zvt_crypto.exchanges.objects import base_volume, columns_of, split_time
 from zvt_crypto.exchanges.paging import Part, walk_down
-from zvt_crypto.exchanges.rawrows import SKIP, RowLayout
 from zvt_crypto.exchanges.schemas import FUNDING, TRADES
 
 _TIMEFRAMES: Final = {
@@ -39,7 +39,6 @@ _TRADE: Final = {
     "s": pa.string(),
 }
 _VALUATION: Final = {"t": pa.int64(), "v": pa.float64()}
-_LEVEL: Final = RowLayout({"price": pa.float64(), "quantity": pa.float64(), "orders": SKIP})
 _MOST_CANDLES: Final = 300
 _MOST_TRADES: Final = 150
 _MOST_FUNDINGS: Final = 100
@@ -158,7 +157,7 @@ class Cryptocom(Venue):
         found = await self._data(instrument, "Book", {"depth": depth})
         ts = columns_of(found, {"t": pa.int64()})["t"][0].as_py()
         book = found[0]
-        sides = (_side(instrument, book.get(name)) for name in ("bids", "asks"))
+        sides = (book_side(instrument, LEVEL.from_lists(book.get(name))) for name in ("bids", "asks"))
         return order_book_row(ts, None, depth, *sides)
 
     async def extras(
@@ -192,10 +191,3 @@ def _trades(instrument: Instrument, rows: pa.Table) -> pa.Table:
 def _fundings(data: Any) -> pa.Table:
     rows = columns_of(data, _VALUATION)
     return pa.table([rows["t"], rows["v"], pa.nulls(rows.num_rows, pa.float64())], FUNDING)
-
-
-def _side(instrument: Instrument, levels: Any) -> list[tuple[float, float]]:
-    rows = _LEVEL.from_lists(levels)
-    price = rows["price"].to_numpy()
-    volume = base_volume(instrument, rows["quantity"].to_numpy(), price)
-    return list(zip(price.tolist(), volume.tolist(), strict=True))

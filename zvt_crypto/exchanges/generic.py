@@ -22,8 +22,9 @@ from zvt_crypto.core.errors import InvalidArgument, NotSupported, ProviderUnavai
 from zvt_crypto.core.levels import HOUR_MS, LEVEL_MS, ceil_ms, level_ms
 from zvt_crypto.core.symbols import PAIR, PERP
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Reach, Venue, venues
+from zvt_crypto.exchanges.books import order_book_row
 from zvt_crypto.exchanges.client import CCXT, exchange_ids, unopened
-from zvt_crypto.exchanges.objects import base_volume, columns_of, order_book_row, synthetic_ids
+from zvt_crypto.exchanges.objects import base_volume, columns_of, synthetic_ids
 from zvt_crypto.exchanges.paging import Part, fetch_window, find_first, newest_page
 from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.schemas import FUNDING, TRADES
@@ -39,7 +40,8 @@ class _Facts:
     Attributes:
         candle_unit: In what the candles of contracts count their volume; None where nobody says.
         trade_unit: The same for trades and order books; ccxt means contracts where nothing else is known.
-        candle_reach: Candles back from now beyond which the exchange refuses; None where there is no bound.
+        candle_reach: Finished candles back from now beyond which the exchange refuses; None where there is no
+            bound.
         trade_page: Most trades in one answer.
         book_depth: A depth that the exchange takes for pairs and perpetuals.
     """
@@ -58,9 +60,10 @@ _FACTS: Final[Mapping[str, _Facts]] = {
     # https://www.bitget.com/api-doc/contract/market/Get-Candle-Data and .../Get-Fills-History
     # Perpetuals take the depths 1, 5, 15, 50 and max.
     "bitget": _Facts(candle_unit="contracts", trade_unit="base", trade_page=1000, book_depth=50),
-    # "v": number of contracts; "Candlestick too long ago. Maximum 10000 points recently are allowed".
+    # "v": number of contracts; "Candlestick too long ago. Maximum 10000 points recently are allowed", the
+    # unfinished one among them.
     # https://www.gate.com/docs/developers/apiv4/#futures-market-k-line-chart
-    "gate": _Facts(candle_unit="contracts", candle_reach=10_000, trade_page=1000),
+    "gate": _Facts(candle_unit="contracts", candle_reach=9_999, trade_page=1000),
 }
 #: Rows that a request asks for where ccxt does not tell how many it may: every exchange has so many.
 _USUAL_PAGE: Final = 100

@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import struct
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ import numpy.typing as npt
 from zvt_crypto.core.errors import RegionBlocked, RetriableError, ZvtCryptoError
 from zvt_crypto.core.levels import MINUTE_MS
 from zvt_crypto.exchanges.ccxt_errors import our_error
+from zvt_crypto.exchanges.statefile import Record, locked
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +36,9 @@ _NEWEST: Final = 5
 #: Share of the newest requests that may fail where nothing is wrong.
 _USUAL_FAILURES: Final = 0.05
 
-_MAGIC: Final = b"zrh1"
-_TOTALS: Final = struct.Struct("<4sQQdd")
-_RECORD: Final = struct.Struct("<QIIdd")
-_CHECKSUM: Final = struct.Struct("<I")
-_TOTALS_BYTES: Final = _TOTALS.size + _CHECKSUM.size
-_RECORD_BYTES: Final = _RECORD.size + _CHECKSUM.size
+#: The fields of ``Counts``, of all time and then of each minute, after its number.
+_TOTALS: Final = Record("QQdd", mark=b"zrh1")
+_RECORD: Final = Record("QIIdd")
 _RECORD_TYPE: Final = np.dtype(
     [("minute", "<u8"), ("requests", "<u4"), ("failures", "<u4"), ("latency_ms", "<f8"), ("cost_ms", "<f8")]
 )
@@ -228,84 +224,53 @@ def is_failure(error: Exception, exchange: str) -> bool:
 
 
 def _add_to_file(path: Path, counts: dict[int, Counts]) -> None:
-    """Add counts by minute to the file, which is locked meanwhile.
-
-    It is opened each time for the reasons of ``throttle``.
+    """Add counts by minute to the file.
 
     Raises:
         BlockingIOError: Another process has locked the file.
         OSError: The file cannot be made, locked, read or written.
         ImportError: This system has no such locks.
     """
-    import fcntl
-
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with locked(path) as file:
         totals = _locked_totals(file, path)
         for minute, added in counts.items():
-            place = _TOTALS_BYTES + minute % MINUTES * _RECORD_BYTES
-            known = _decoded(_RECORD, os.pread(file, _RECORD_BYTES, place))
+            place = _TOTALS.size + minute % MINUTES * _RECORD.size
+            known = _RECORD.decode(os.pread(file, _RECORD.size, place))
             before = Counts(*known[1:]) if known is not None and known[0] == minute else Counts()
-            os.pwrite(file, _encoded(_RECORD, minute, *before.plus(added)), place)
+            os.pwrite(file, _RECORD.encode(minute, *before.plus(added)), place)
             totals = totals.plus(added)
-        os.pwrite(file, _encoded(_TOTALS, _MAGIC, *totals), 0)
-    finally:
-        os.close(file)  # which also gives the lock back
+        os.pwrite(file, _TOTALS.encode(*totals), 0)
 
 
 def _locked_totals(file: int, path: Path) -> Counts:
     """The totals of an open file; one that is damaged or of another layout is emptied."""
-    content = os.pread(file, _TOTALS_BYTES, 0)
-    totals = _totals(content)
-    if totals is None:
-        if content:
-            logger.warning("%s is not readable and is made anew", path)
-            os.ftruncate(file, 0)
-        return Counts()
-    return totals
+    content = os.pread(file, _TOTALS.size, 0)
+    totals = _TOTALS.decode(content)
+    if totals is not None:
+        return Counts(*totals)
+    if content:
+        logger.warning("%s is not readable and is made anew", path)
+        os.ftruncate(file, 0)
+    return Counts()
 
 
 def _read(path: Path) -> tuple[Counts, Records]:
     """Totals and sound records of a file, in the order of their places."""
-    nothing = np.empty(0, _RECORD_TYPE)
+    nothing = Counts(), np.empty(0, _RECORD_TYPE)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return Counts(), nothing
+        return nothing
     except OSError as error:
         logger.warning("%s cannot be read: %s", path, error)
-        return Counts(), nothing
-    totals = _totals(content[:_TOTALS_BYTES])
+        return nothing
+    totals = _TOTALS.decode(content[: _TOTALS.size])
     if totals is None:
-        return Counts(), nothing
+        return nothing
     # Places that were never written are zeros, or beyond the end.
-    places = range(_TOTALS_BYTES, len(content) - _RECORD_BYTES + 1, _RECORD_BYTES)
-    found = (_decoded(_RECORD, content[place : place + _RECORD_BYTES]) for place in places)
-    return totals, np.array([record for record in found if record is not None], _RECORD_TYPE)
-
-
-def _totals(content: bytes) -> Counts | None:
-    found = _decoded(_TOTALS, content)
-    return None if found is None or found[0] != _MAGIC else Counts(*found[1:])
-
-
-def _encoded(layout: struct.Struct, *values: Any) -> bytes:
-    """Little-endian fields and their CRC-32."""
-    fields = layout.pack(*values)
-    return fields + _CHECKSUM.pack(zlib.crc32(fields))
-
-
-def _decoded(layout: struct.Struct, content: bytes) -> tuple[Any, ...] | None:
-    """The reverse of ``_encoded``, None for anything else."""
-    fields, checksum = content[: layout.size], content[layout.size :]
-    if len(fields) < layout.size or checksum != _CHECKSUM.pack(zlib.crc32(fields)):
-        return None
-    return layout.unpack(fields)
+    places = range(_TOTALS.size, len(content) - _RECORD.size + 1, _RECORD.size)
+    found = (_RECORD.decode(content[place : place + _RECORD.size]) for place in places)
+    return Counts(*totals), np.array([record for record in found if record is not None], _RECORD_TYPE)
 
 
 def _sum(records: Records) -> Counts:

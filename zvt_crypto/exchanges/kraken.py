@@ -18,8 +18,9 @@ from zvt_crypto.core.levels import DAY_MS, LEVEL_MS, MINUTE_MS, floor_ms, level_
 from zvt_crypto.core.symbols import PAIR, PERP
 from zvt_crypto.exchanges import kraken_futures
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.books import order_book_row
 from zvt_crypto.exchanges.endpoints import Endpoint
-from zvt_crypto.exchanges.objects import columns_of, order_book_row, split_time, taker_sides
+from zvt_crypto.exchanges.objects import columns_of, split_time, taker_sides
 from zvt_crypto.exchanges.paging import Part, walk_up
 from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.schemas import TRADES

@@ -19,9 +19,10 @@ from zvt_crypto.core.errors import DataQualityFailure, ProviderUnavailable
 from zvt_crypto.core.levels import iso
 from zvt_crypto.core.symbols import PERP
 from zvt_crypto.exchanges.base import Instrument
+from zvt_crypto.exchanges.books import order_book_row
 from zvt_crypto.exchanges.client import Client
 from zvt_crypto.exchanges.connection import Clock
-from zvt_crypto.exchanges.objects import base_volume, columns_of, order_book_row
+from zvt_crypto.exchanges.objects import base_volume, columns_of
 from zvt_crypto.exchanges.paging import Part, walk_up
 from zvt_crypto.exchanges.schemas import FUNDING, TRADES
 

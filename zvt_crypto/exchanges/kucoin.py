@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from zvt_crypto.core.levels import HOUR_MS, MINUTE_MS, level_ms
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.books import LEVEL, book_side, order_book_row
 from zvt_crypto.exchanges.endpoints import Endpoint
-from zvt_crypto.exchanges.objects import Floats, base_volume, columns_of, order_book_row, split_time
+from zvt_crypto.exchanges.objects import base_volume, columns_of, split_time
 from zvt_crypto.exchanges.paging import Part, newest_page, walk_down
 from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.schemas import FUNDING, TRADES
@@ -57,7 +58,6 @@ _CONTRACT_CANDLES: Final = RowLayout(
     path=("data",),
     optional=1,
 )
-_BOOK_SIDE: Final = RowLayout({"price": pa.float64(), "size": pa.float64()})
 _FILL: Final = {"price": pa.float64(), "size": pa.float64(), "side": pa.string()}
 #: Names of the id and of the time (nanoseconds) of a trade.
 _FILL_NAMES: Final = {"cryptopair": ("sequence", "time"), "cryptoperp": ("tradeId", "ts")}
@@ -150,7 +150,7 @@ class Kucoin(Venue):
         book = answer.get("data")
         clock, unit = ("time", 1) if instrument.entity_type == "cryptopair" else ("ts", 1_000_000)
         state = columns_of([book], {clock: pa.int64(), "sequence": pa.int64()}).to_pylist()[0]
-        bids, asks = (_book_side(instrument, book.get(side)) for side in ("bids", "asks"))
+        bids, asks = (book_side(instrument, LEVEL.from_lists(book.get(side))) for side in ("bids", "asks"))
         return order_book_row(state[clock] // unit, state["sequence"], depth, bids, asks)
 
     async def extras(
@@ -232,13 +232,6 @@ def _trades(instrument: Instrument, listed: Any) -> pa.Table:
 def _payments(listed: Any) -> pa.Table:
     rows = columns_of(listed, _PAYMENT)
     return pa.table([rows["timepoint"], rows["fundingRate"], pa.nulls(rows.num_rows, pa.float64())], FUNDING)
-
-
-def _book_side(instrument: Instrument, levels: Any) -> list[tuple[float, float]]:
-    rows = _BOOK_SIDE.from_lists(levels)
-    price: Floats = rows["price"].to_numpy()
-    volume = base_volume(instrument, rows["size"].to_numpy(), price)
-    return list(zip(price.tolist(), volume.tolist(), strict=True))
 
 
 def _pair(info: Mapping[str, Any]) -> dict[str, Any]:

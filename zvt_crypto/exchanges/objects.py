@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from zvt_crypto.core.errors import ProviderUnavailable
 from zvt_crypto.exchanges.base import Instrument
-from zvt_crypto.exchanges.schemas import ORDER_BOOK
 
 Floats = npt.NDArray[np.float64]
+Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 _LONGEST: Final = 80
 
@@ -66,16 +65,14 @@ def taker_sides(buys: npt.NDArray[np.bool_]) -> pa.Array:
     return pc.if_else(pa.array(buys), "buy", "sell")
 
 
-def synthetic_ids(
-    ts: pa.ChunkedArray, price: pa.ChunkedArray, volume: pa.ChunkedArray, side: pa.ChunkedArray
-) -> pa.Array:
+def synthetic_ids(time: Column, price: Column, volume: Column, side: Column) -> pa.Array:
     """Ids for trades of a venue that gives none: what they are, and which of those that are alike.
 
     A trade has the same id in every page that holds all those like it in its millisecond. In a page that is
     cut among them the ones that are there have the first of the ids, so pages that overlap add up to as many
     trades as there were: ``1700000000000-42000.5-0.01-buy-0``.
     """
-    texts = [pc.fill_null(pc.cast(column, pa.string()), "") for column in (ts, price, volume, side)]
+    texts = [pc.fill_null(pc.cast(column, pa.string()), "") for column in (time, price, volume, side)]
     alike = pc.binary_join_element_wise(*texts, "-")
     if isinstance(alike, pa.ChunkedArray):
         alike = alike.combine_chunks()
@@ -86,36 +83,6 @@ def synthetic_ids(
     ordinal = np.empty(len(order), np.int64)
     ordinal[order] = np.arange(len(order)) - np.repeat(firsts, lengths)
     return pc.binary_join_element_wise(alike, pc.cast(pa.array(ordinal), pa.string()), "-")
-
-
-def order_book_row(
-    ts: int,
-    sequence: int | None,
-    depth: int,
-    bids: list[tuple[float, float]],
-    asks: list[tuple[float, float]],
-) -> pa.Table:
-    """An order book as one row in ``schemas.ORDER_BOOK``.
-
-    Args:
-        ts: Time of the book, epoch ms.
-        sequence: The venue's number of the book's state.
-        depth: Levels that were asked for; what the venue sent beyond them is cut.
-        bids: Price and amount in base currency, in any order.
-        asks: As ``bids``.
-    """
-    best_bids = sorted(bids, reverse=True)[:depth]
-    best_asks = sorted(asks)[:depth]
-    row = {
-        "ts": ts,
-        "sequence": sequence,
-        "depth": depth,
-        "best_bid": best_bids[0][0] if best_bids else None,
-        "best_ask": best_asks[0][0] if best_asks else None,
-        "bids": orjson.dumps(best_bids).decode(),
-        "asks": orjson.dumps(best_asks).decode(),
-    }
-    return pa.Table.from_pylist([row], ORDER_BOOK)
 
 
 def _typed(values: list[Any], kind: pa.DataType) -> pa.Array:

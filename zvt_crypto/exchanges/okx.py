@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from zvt_crypto.core.errors import ProviderUnavailable
 from zvt_crypto.core.levels import DAY_MS, iso, level_ms
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.books import LEVEL, book_side, order_book_row
 from zvt_crypto.exchanges.endpoints import Endpoint
-from zvt_crypto.exchanges.objects import base_volume, columns_of, order_book_row
+from zvt_crypto.exchanges.objects import base_volume, columns_of
 from zvt_crypto.exchanges.paging import Part, walk_down
 from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.schemas import FUNDING, TRADES
@@ -52,7 +53,6 @@ _TRADE: Final = {
 }
 _PAYMENT: Final = {"fundingTime": pa.int64(), "realizedRate": pa.float64()}
 _BOOK_STATE: Final = {"ts": pa.int64(), "seqId": pa.int64()}
-_BOOK_SIDE: Final = RowLayout({"price": pa.float64(), "size": pa.float64()})
 
 
 class Okx(Venue):
@@ -162,7 +162,8 @@ class Okx(Venue):
         if not states:
             raise ProviderUnavailable(f"okx sent no order book of {instrument.symbol}", exchange=self.name)
         state = states[0]
-        bids, asks = (_book_side(instrument, books[0].get(side)) for side in ("bids", "asks"))
+        sides = (LEVEL.from_lists(books[0].get(name)) for name in ("bids", "asks"))
+        bids, asks = (book_side(instrument, side) for side in sides)
         return order_book_row(state["ts"], state["seqId"], depth, bids, asks)
 
     async def extras(
@@ -207,14 +208,6 @@ def _trades(instrument: Instrument, rows: pa.Table) -> pa.Table:
 def _payments(listed: Any) -> pa.Table:
     rows = columns_of(listed, _PAYMENT)
     return pa.table([*rows.columns, pa.nulls(rows.num_rows, pa.float64())], FUNDING)
-
-
-def _book_side(instrument: Instrument, levels: Any) -> list[tuple[float, float]]:
-    """Levels are price, size, a zero, and the number of orders."""
-    rows = _BOOK_SIDE.from_lists(levels)
-    price = rows["price"].to_numpy()
-    volume = base_volume(instrument, rows["size"].to_numpy(), price)
-    return list(zip(price.tolist(), volume.tolist(), strict=True))
 
 
 def _number(text: str | None, kind: Callable[[str], T]) -> T | None:

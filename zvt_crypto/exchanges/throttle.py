@@ -11,23 +11,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import struct
 import time
-import zlib
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
+
+from zvt_crypto.exchanges.statefile import Record, locked
 
 logger = logging.getLogger(__name__)
 
 #: How long, in ms, those who go first count as busy after they last asked.
 RECENT_MS: Final = 5_000.0
 
-_MAGIC: Final = b"zrb1"
-_FIELDS: Final = struct.Struct("<4s4d")
-_CHECKSUM: Final = struct.Struct("<I")
-_RECORD_BYTES: Final = _FIELDS.size + _CHECKSUM.size
+_RECORD: Final = Record("4d", mark=b"zrb1")
 
 #: Attempts, 1 ms apart, to lock a file that is never locked for longer than a read and a write.
 _LOCK_ATTEMPTS: Final = 3_000
@@ -100,9 +97,8 @@ def admit(bucket: Bucket, request: Request, now: float) -> tuple[Bucket, float]:
 
 
 def encode(bucket: Bucket) -> bytes:
-    """The file's content: a mark, four little-endian doubles, and their CRC-32."""
-    fields = _FIELDS.pack(_MAGIC, bucket.due, bucket.cost, bucket.orders_asked, bucket.live_asked)
-    return fields + _CHECKSUM.pack(zlib.crc32(fields))
+    """The file's content."""
+    return _RECORD.encode(bucket.due, bucket.cost, bucket.orders_asked, bucket.live_asked)
 
 
 def decode(content: bytes) -> Bucket:
@@ -111,10 +107,10 @@ def decode(content: bytes) -> Bucket:
     Raises:
         ValueError: The content is damaged, or of another layout.
     """
-    fields, checksum = content[: _FIELDS.size], content[_FIELDS.size :]
-    if not content.startswith(_MAGIC) or checksum != _CHECKSUM.pack(zlib.crc32(fields)):
+    found = _RECORD.decode(content)
+    if found is None:
         raise ValueError(f"{len(content)} bytes that are no record of a request budget")
-    return Bucket(*_FIELDS.unpack(fields)[1:])
+    return Bucket(*found)
 
 
 class Budget:
@@ -171,38 +167,22 @@ class Budget:
 
 
 def _ask_file(path: Path, request: Request) -> float:
-    """What ``admit`` says of the bucket in the file, which is locked meanwhile.
-
-    The file is opened each time, which takes microseconds: it may be deleted, and a lock belongs to an open
-    file, which forked processes would share.
+    """What ``admit`` says of the bucket in the file, which is changed accordingly.
 
     Raises:
         BlockingIOError: Another process has locked the file.
         OSError: The file cannot be made, locked, read or written.
         ImportError: This system has no such locks.
     """
-    import fcntl
-
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            now = _epoch_ms()
-            bucket, wait = admit(_read(file, path, now), request, now)
-            os.pwrite(file, encode(bucket), 0)
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
-    finally:
-        os.close(file)
+    with locked(path) as file:
+        now = _epoch_ms()
+        bucket, wait = admit(_read(file, path, now), request, now)
+        os.pwrite(file, encode(bucket), 0)
     return wait
 
 
 def _read(file: int, path: Path, now: float) -> Bucket:
-    content = os.pread(file, _RECORD_BYTES, 0)
+    content = os.pread(file, _RECORD.size, 0)
     try:
         return decode(content) if content else Bucket(due=now)
     except ValueError as error:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from zvt_crypto.core.errors import RateLimitExceeded
 from zvt_crypto.exchanges.budget import Pause
 from zvt_crypto.exchanges.ccxt_errors import no_answer, refusal
+from zvt_crypto.exchanges.headers import UsedWeight
 from zvt_crypto.exchanges.health import HealthLog
 from zvt_crypto.exchanges.rawrows import cut_rows
 from zvt_crypto.exchanges.throttle import Budget
@@ -68,6 +69,7 @@ class Transport(CcxtExchange):
     pause: Pause
     budget: Budget
     health: HealthLog
+    used_weight: UsedWeight | None
     slots: asyncio.Semaphore
     gateway: str | None = None
     listed: tuple[dict[str, Any], ...] = ()
@@ -126,6 +128,7 @@ class Transport(CcxtExchange):
         request_body: Any,
     ) -> None:
         """Raise ours for refusals and for what is no answer; the venue's own codes are ccxt's business."""
+        self._heed_used_weight(headers)
         refused = refusal(self.id, code, headers, body)
         if refused is not None:
             if isinstance(refused, RateLimitExceeded) and refused.retry_after:
@@ -164,6 +167,14 @@ class Transport(CcxtExchange):
         while self.pause.remaining() > 0:  # it began while the request waited for the budget
             await self.pause.wait()
             await self.budget.take(_COST.get())
+
+    def _heed_used_weight(self, headers: dict[str, str]) -> None:
+        """Leave the rest of the minute to the other programs behind this address, if they have used much."""
+        if self.used_weight is None or not self.enableRateLimit:
+            return
+        seconds = self.used_weight.pause(headers)
+        if seconds and not self.pause.remaining():
+            self.pause.hold(seconds, "this address has used up the minute's request weight")
 
     def _redirected(self, urls: Any) -> Any:
         if isinstance(urls, dict):

@@ -9,6 +9,7 @@ at once (the symbol is answered as missing), orders and accounts.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Final
@@ -101,7 +102,7 @@ class _Binance(Venue):
         raise NotImplementedError
 
     def _used_weight(self, call: Call) -> dict[str, str]:
-        minute = call.now // MINUTE_MS
+        minute = _minute()
         if minute != self._minute:
             self._minute, self._weight = minute, 0
         self._weight += self._weight_of(call)
@@ -316,6 +317,11 @@ class BinanceCoinFutures(BinanceFutures):
     def lists(self, instrument: Instrument) -> bool:
         """See ``Venue``."""
         return False
+
+
+def _minute() -> int:
+    """Minutes since the epoch by this machine's clock: where ``now`` is fixed, weight would only grow."""
+    return time.time_ns() // (MINUTE_MS * 1_000_000)
 
 
 def _weight(query: Mapping[str, str], usual: int, weights: tuple[tuple[int, int], ...], highest: int) -> int:
