@@ -185,7 +185,7 @@ class Backfill:
             FatalError: Nothing more can be stored or fetched; what was committed stays.
         """
         for job in jobs:
-            await self.plan(job)
+            await self._plan(job)
             planned = sum(self.feed.amount(window.start, window.end) for window in job.windows)
             self.progress.planned(job.outcome, planned)
             if job.windows:
@@ -201,7 +201,7 @@ class Backfill:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    async def plan(self, job: Job) -> None:
+    async def _plan(self, job: Job) -> None:
         """Find out what a job has to fetch; nothing is fetched for it."""
         spans = job.wanted
         job.key = await self.table.call(lambda: self.table.writer.entity_key(job.entity))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zvt_crypto.core.errors import InvalidArgument, RetriableError, SkippableError
@@ -24,7 +24,7 @@ async def record_books(
     spec: TableSpec,
     entities: Sequence[dict[str, Any]],
     outcomes: Sequence[Outcome],
-    depth: int | None,
+    depths: Mapping[str, int],
     progress: Progress,
 ) -> None:
     """Record the order book of each market as it is now; what goes wrong is in its outcome.
@@ -35,7 +35,7 @@ async def record_books(
         spec: The table of order books.
         entities: Rows of the entity tables.
         outcomes: One for each of them.
-        depth: Price levels wanted on each side.
+        depths: Price levels to ask for on each side, by entity type, see ``depth_of``.
         progress: Is told what happens.
 
     Raises:
@@ -47,7 +47,7 @@ async def record_books(
         progress.planned(outcome, 1)
         progress.started(outcome)
         try:
-            await _record_book(venue, table, row, outcome, depth)
+            await _record_book(venue, table, row, outcome, depths[row["entity_type"]])
         except (RetriableError, SkippableError) as error:
             outcome.errors.append(error)
         progress.advanced(outcome, 1)
@@ -60,10 +60,9 @@ async def record_books(
 
 
 async def _record_book(
-    venue: Venue, table: TableThread, row: dict[str, Any], outcome: Outcome, depth: int | None
+    venue: Venue, table: TableThread, row: dict[str, Any], outcome: Outcome, depth: int
 ) -> None:
-    levels = depth_of(venue, row["entity_type"], depth)
-    book = await venue.fetch_order_book(venue.instrument(row), levels)
+    book = await venue.fetch_order_book(venue.instrument(row), depth)
     outcome.requests += 1
     checked = check(table.writer.spec, book)
     error = checked.error(f"{row['entity_id']} order book")

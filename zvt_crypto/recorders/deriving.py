@@ -12,15 +12,15 @@ import pyarrow as pa
 from zvt_crypto.core.bars import resample
 from zvt_crypto.core.errors import DataQualityFailure, RetriableError, SkippableError
 from zvt_crypto.core.levels import DAY_MS, ceil_ms, floor_ms, iso, spans_to_windows, subtract_spans
-from zvt_crypto.core.tables import TableSpec, tables
+from zvt_crypto.core.tables import tables
 from zvt_crypto.exchanges.paging import fetch_window
 from zvt_crypto.recorders.backfill import Job, TableThread
 from zvt_crypto.recorders.feeds import CandleFeed, Span
+from zvt_crypto.recorders.planning import not_recorded
 from zvt_crypto.recorders.report import Outcome, Progress
 from zvt_crypto.store import coverage
 from zvt_crypto.store.engine import Store
 from zvt_crypto.store.history import History
-from zvt_crypto.store.sqlite import Connection
 from zvt_crypto.store.writer import Page, check
 
 logger = logging.getLogger(__name__)
@@ -118,8 +118,8 @@ class _Maker:
         if start >= end:
             return []
         missing = coverage.missing(self.table.connection, key, start, end, step)
-        with self.store.reading(self.source.venue.name, self.source.spec) as connection:
-            unknown = _unknown(connection, self.source.spec, self.job.entity.entity_id, start, end)
+        source, entity_id = self.source, self.job.entity.entity_id
+        unknown = not_recorded(self.store, source.venue.name, source.spec, entity_id, start, end)
         # A bar of which any part is unknown is not made.
         unknown = [(floor_ms(lower, step), ceil_ms(upper, step)) for lower, upper in unknown]
         return subtract_spans(missing, unknown)
@@ -192,9 +192,3 @@ def _sample(spans: Sequence[Span], step: int) -> list[Span]:
     windows = spans_to_windows(spans, _SAMPLE_BARS * step)
     places = np.unique(np.linspace(0, len(windows) - 1, _SAMPLES).astype(int))
     return [windows[place] for place in places]
-
-
-def _unknown(connection: Connection, spec: TableSpec, entity_id: str, start: int, end: int) -> list[Span]:
-    """What of a range the finer candles are not recorded for."""
-    key = connection.value("SELECT key FROM entities WHERE entity_id = ?", (entity_id,))
-    return [(start, end)] if key is None else coverage.missing(connection, int(key), start, end, spec.step)

@@ -8,6 +8,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zvt_crypto.core.errors import ArchiveUnusable, NotSupported
 from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, finished_end, iso, spans_to_windows
@@ -108,9 +109,9 @@ class CandleFeed(Feed):
         return f"{self.level} candles"
 
     def earliest(self, instrument: Instrument, now: int) -> int:
-        """Some venues serve only so many of the newest candles, the unfinished one among them."""
+        """Some venues serve only so many of the newest candles."""
         reach = self.venue.capabilities.candle_reach.get(instrument.entity_type)
-        return 0 if reach is None else finished_end(now, self.step) - (reach - 1) * self.step
+        return 0 if reach is None else finished_end(now, self.step) - reach * self.step
 
     def windows(self, instrument: Instrument, spans: Iterable[Span], parallel: int) -> list[Span]:
         """See ``Feed``."""
@@ -151,13 +152,21 @@ class CandleFeed(Feed):
         return len(self.windows(instrument, [(file.start, file.end)], 1))
 
     async def fetch(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
-        """See ``Feed``; one part, in which what is missing was asked for twice."""
+        """See ``Feed``; one part, in which what is missing was asked for twice.
+
+        It tells nothing of candles that the venue has dropped meanwhile, being no more among its newest.
+        """
 
         async def fetch_page(lower: int, upper: int) -> pa.Table:
             return await self.venue.fetch_candle_page(instrument, self.level, lower, upper)
 
         window = await fetch_window(fetch_page, start, end, self.step)
-        yield Part(window.batch, start, end, window.requests)
+        since = start
+        if instrument.entity_type in self.venue.capabilities.candle_reach:
+            earliest = self.earliest(instrument, await self.venue.client.now(instrument.entity_type))
+            first = pc.min(window.batch["ts"]).as_py()
+            since = max(start, min(earliest, end if first is None else first))
+        yield Part(window.batch, since, end, window.requests)
 
     def _advice(self, instrument: Instrument) -> str:
         reach = self.venue.capabilities.candle_reach.get(instrument.entity_type)

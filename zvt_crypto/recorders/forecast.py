@@ -6,18 +6,16 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import RetriableError, SkippableError, ZvtCryptoError
 from zvt_crypto.core.levels import HOUR_MS, MINUTE_MS, ceil_ms
 from zvt_crypto.exchanges.paging import Part
 from zvt_crypto.recorders.backfill import Job
 from zvt_crypto.recorders.feeds import Feed, Span
-from zvt_crypto.recorders.planning import Window, plan_windows
-from zvt_crypto.store import coverage
+from zvt_crypto.recorders.planning import Window, not_recorded, plan_windows
 from zvt_crypto.store.engine import Store, disk_bytes
 
 #: Pages of trades that are fetched to learn how many there are.
@@ -58,18 +56,24 @@ class Forecast:
     error: ZvtCryptoError | None = None
 
 
-async def forecast(store: Store, feed: Feed, job: Job, settings: Settings, *, force: bool) -> Forecast:
+async def forecast(store: Store, feed: Feed, job: Job, *, force: bool) -> Forecast:
     """What a job would take; what goes wrong is in the answer's ``error``.
 
     Raises:
         FatalError: The exchange cannot be asked at all.
     """
     made = Forecast(feed.spec.name, job.entity.entity_id)
-    wanted = [(job.start, job.end)] if job.start < job.end else []
-    missing = wanted if force else _missing(store, feed, job)
-    archives = settings.archives
+    missing = job.wanted
+    if not force:
+        missing = not_recorded(store, feed.venue.name, feed.spec, job.entity.entity_id, job.start, job.end)
+    settings = feed.venue.client.settings
     windows = plan_windows(
-        feed, job.instrument, missing, job.now, parallel=settings.concurrency, archives=archives
+        feed,
+        job.instrument,
+        missing,
+        job.now,
+        parallel=settings.concurrency,
+        archives=settings.archives,
     )
     made.ranges = [span for span in missing if any(_overlap(span, window) for window in windows)]
     earliest = feed.earliest(job.instrument, job.now)
@@ -166,19 +170,6 @@ async def _first(parts: AsyncIterator[Part]) -> Part:
     async for part in parts:
         return part
     raise AssertionError("a feed has at least one part")
-
-
-def _missing(store: Store, feed: Feed, job: Job) -> list[Span]:
-    """What is not recorded, without making the table."""
-    if job.start >= job.end:
-        return []
-    if not store.exists(feed.venue.name, feed.spec):
-        return [(job.start, job.end)]
-    with store.connect(feed.venue.name, feed.spec) as connection:
-        key: Any = connection.value("SELECT key FROM entities WHERE entity_id = ?", (job.entity.entity_id,))
-        if key is None:
-            return [(job.start, job.end)]
-        return coverage.missing(connection, int(key), job.start, job.end, feed.step)
 
 
 def _bytes_per_row(store: Store, feed: Feed) -> float:

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zvt_crypto.core.levels import subtract_spans
+from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.exchanges.archive_files import ArchiveFile
 from zvt_crypto.exchanges.base import Instrument
 from zvt_crypto.recorders.feeds import Feed, Span
+from zvt_crypto.store import coverage
+from zvt_crypto.store.engine import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,23 @@ class Window:
     start: int
     end: int
     file: ArchiveFile | None = None
+
+
+def not_recorded(
+    store: Store, provider: str, spec: TableSpec, entity_id: str, start: int, end: int
+) -> list[Span]:
+    """What of ``[start, end)`` an entity's rows are not recorded for, as ``coverage.missing``.
+
+    Neither the table nor the entity is made where it is not there yet.
+    """
+    if start >= end:
+        return []
+    if store.exists(provider, spec):
+        with store.reading(provider, spec) as connection:
+            key = connection.value("SELECT key FROM entities WHERE entity_id = ?", (entity_id,))
+            if key is not None:
+                return coverage.missing(connection, int(key), start, end, spec.step)
+    return [(start, end)]
 
 
 def plan_windows(

@@ -7,9 +7,9 @@ next repair asks for what is not proven yet.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,9 @@ from zvt_crypto.store import coverage, proofs
 from zvt_crypto.store.engine import Store
 from zvt_crypto.store.proofs import Proof
 from zvt_crypto.store.writer import Page, SeriesWriter, check
+
+#: Makes a run, as ``Run`` does.
+MakeRun: TypeAlias = Callable[[Settings, Selection, "Progress | None"], Run]
 
 #: Missing funding events closer together than this are asked for at once.
 _FUNDING_WIDTH: Final = 30 * DAY_MS
@@ -79,6 +82,7 @@ def repair(
     again: bool = False,
     from_trades: bool = True,
     progress: Progress | None = None,
+    make_run: MakeRun = Run,
 ) -> list[Repair]:
     """Heal the holes of series of candles or funding events.
 
@@ -93,6 +97,8 @@ def repair(
         again: Ask for what is proven, too.
         from_trades: Make candles of recorded trades where the exchange has trades and no candle.
         progress: Is told what happens.
+        make_run: Makes the runs that ask the exchange; what their start raises ends the repair, but for
+            errors of single exchanges.
 
     Returns:
         One for each series, in order. What goes wrong with a series is in its errors.
@@ -108,7 +114,7 @@ def repair(
     for group in _groups(made):
         wanted = {number: asked[number] for number in group if asked[number]}
         if wanted:
-            _ask(settings, made, wanted, progress)
+            _ask(made, wanted, lambda selection: make_run(settings, selection, progress))
     for one in made:
         _settle(store, one, from_trades=from_trades)
     return made
@@ -167,10 +173,7 @@ def _exchange(series: RecordedSeries) -> str | None:
 
 
 def _ask(
-    settings: Settings,
-    made: Sequence[Repair],
-    wanted: dict[int, tuple[Span, ...]],
-    progress: Progress | None,
+    made: Sequence[Repair], wanted: dict[int, tuple[Span, ...]], make_run: Callable[[Selection], Run]
 ) -> None:
     some = [made[number] for number in wanted]
     exchange = _exchange(some[0].series)
@@ -185,7 +188,7 @@ def _ask(
         spans={made[number].series.entity_id: spans for number, spans in wanted.items()},
     )
     try:
-        report = Run(settings, selection, progress).start()
+        report = make_run(selection).start()
     except (RetriableError, SkippableError) as error:
         for one in some:
             one.errors.append(error)

@@ -15,11 +15,11 @@ from typing import Any, Final, TypeVar
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import FatalError, InvalidArgument, NotSupported, RetriableError, SkippableError
 from zvt_crypto.core.levels import ceil_ms, iso
-from zvt_crypto.core.symbols import parse_notation, split_entity_id
+from zvt_crypto.core.symbols import parse_notation
 from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.exchanges.base import Venue, open_venue, venues
 from zvt_crypto.recorders.backfill import Backfill, Job, TableThread
-from zvt_crypto.recorders.books import record_books
+from zvt_crypto.recorders.books import depth_of, record_books
 from zvt_crypto.recorders.deriving import derive
 from zvt_crypto.recorders.entities import (
     entity_spec,
@@ -133,15 +133,15 @@ class Run:
                     if spec.layout == "series" and spec.feed != "orderbooks":
                         feed = feed_of(venue, spec)
                         for job in await self._jobs(feed, await self._markets(venue, spec)):
-                            made.append(
-                                await forecast(
-                                    self.store, feed, job, self.settings, force=self.selection.force
-                                )
-                            )
+                            made.append(await forecast(self.store, feed, job, force=self.selection.force))
 
     async def _markets(self, venue: Venue, spec: TableSpec) -> list[dict[str, Any]]:
         """The rows of the entity tables that the selection means for a table."""
-        return [row for kind in self._kinds(venue, spec) for row in await self._entities(venue, spec, kind)]
+        return [
+            row
+            for kind, names in self._named(venue, spec).items()
+            for row in await self._entities(venue, spec, kind, names)
+        ]
 
     async def _record(self) -> None:
         for exchange in self._exchanges():
@@ -161,15 +161,18 @@ class Run:
         if spec.layout == "entities":
             self.report.outcomes.append(await record_entities(self.store, venue, spec))
             return
-        entities = await self._markets(venue, spec)
         if spec.feed == "orderbooks":
-            outcomes = [Outcome(spec.name, row["entity_id"]) for row in entities]
-            self.report.outcomes += outcomes
-            await record_books(
-                self.store, venue, spec, entities, outcomes, self.selection.depth, self.progress
-            )
+            await self._record_books(venue, spec)
         else:
-            await self._record_series(feed_of(venue, spec), entities)
+            await self._record_series(feed_of(venue, spec), await self._markets(venue, spec))
+
+    async def _record_books(self, venue: Venue, spec: TableSpec) -> None:
+        # A depth that cannot be had is told before anything is asked for or written.
+        depths = {kind: depth_of(venue, kind, self.selection.depth) for kind in self._named(venue, spec)}
+        entities = await self._markets(venue, spec)
+        outcomes = [Outcome(spec.name, row["entity_id"]) for row in entities]
+        self.report.outcomes += outcomes
+        await record_books(self.store, venue, spec, entities, outcomes, depths, self.progress)
 
     async def _record_series(self, feed: Feed, entities: Sequence[dict[str, Any]]) -> None:
         table = TableThread(self.store, feed.venue.name, feed.spec)
@@ -177,7 +180,7 @@ class Run:
             backfill = Backfill(
                 feed,
                 table,
-                concurrency=self.settings.concurrency,
+                concurrency=feed.venue.client.settings.concurrency,
                 archives=self.settings.archives,
                 force=self.selection.force,
                 stop_at_failure=self.selection.stop_at_failure,
@@ -196,44 +199,40 @@ class Run:
             for level in self.selection.derive:
                 self.report.outcomes += await derive(self.store, feed, jobs, level, self.progress)
 
-    def _kinds(self, venue: Venue, spec: TableSpec) -> list[str]:
-        """The entity types of a table that the selection names; a code that does not tell is a pair's.
+    def _named(self, venue: Venue, spec: TableSpec) -> dict[str, list[str]]:
+        """The names that the selection has for markets of a table, by entity type; none means all of it.
 
         Raises:
-            NotSupported: The venue has no such rows for one of them.
+            NotSupported: The venue has no such rows for one of the types, or for none where none is named.
         """
         selection = self.selection
         default = selection.entity_type or spec.entity_type
-        named = {split_entity_id(text)[0] for text in selection.entity_ids or ()}
-        named |= {parse_notation(text).entity_type or default for text in selection.codes or ()}
-        if selection.entity_type:
-            named = {selection.entity_type}
-        kinds = [kind for kind in spec.entity_types if kind in named or not named]
-        kinds = [kind for kind in kinds if serves(type(venue), spec, kind) or kind in named]
-        for kind in kinds:
+        kinds = (selection.entity_type,) if selection.entity_type else spec.entity_types
+        named: dict[str, list[str]] = {kind: [] for kind in kinds}
+        for text in (*(selection.codes or ()), *(selection.entity_ids or ())):
+            kind = parse_notation(text).entity_type
+            # What is of a type that is not meant is looked for among the others, and told to be unknown.
+            named[kind if kind in named else default].append(text)
+        wanted = {kind: names for kind, names in named.items() if names}
+        if not wanted:
+            wanted = {kind: [] for kind in named if serves(type(venue), spec, kind)} or named
+        for kind in wanted:
             if not serves(type(venue), spec, kind):
                 raise NotSupported(
                     f"{venue.exchange} serves no {spec.feed} of {kind}",
                     suggestions=("see `zvt-crypto providers` for what each serves",),
                 )
-        return kinds
+        return wanted
 
-    async def _entities(self, venue: Venue, spec: TableSpec, kind: str) -> list[dict[str, Any]]:
+    async def _entities(
+        self, venue: Venue, spec: TableSpec, kind: str, names: Sequence[str]
+    ) -> list[dict[str, Any]]:
         """The markets meant; the exchange's list is recorded first where it does not hold them all."""
-        selection, instruments = self.selection, entity_spec(kind)
-        codes, entity_ids = selection.codes, selection.entity_ids
-        if len(spec.entity_types) > 1:
-            codes = _of_kind(codes, kind, selection.entity_type or spec.entity_type)
-            entity_ids = tuple(text for text in entity_ids or () if text.startswith(f"{kind}_")) or None
+        instruments = entity_spec(kind)
 
         def select() -> tuple[list[dict[str, Any]], list[Any]]:
             return select_entities(
-                self.store,
-                venue.name,
-                instruments,
-                codes=codes,
-                entity_ids=entity_ids,
-                exchanges=(venue.exchange,),
+                self.store, venue.name, instruments, codes=names, exchanges=(venue.exchange,)
             )
 
         found, errors = select()
@@ -286,12 +285,6 @@ class Run:
             return self.selection.start or 0
         keep_list_date(self.store, venue.name, entity_spec(row["entity_type"]), row, listed)
         return listed
-
-
-def _of_kind(codes: tuple[str, ...] | None, kind: str, default: str) -> tuple[str, ...] | None:
-    """The codes that mean markets of a kind."""
-    chosen = (text for text in codes or () if (parse_notation(text).entity_type or default) == kind)
-    return tuple(chosen) or None
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -126,7 +126,7 @@ async def _verify_all(
             for one in group:
                 feed = feed_of(venue, one.series.spec)
                 try:
-                    await _Verifier(store, feed, one, settings.concurrency, fix).run(sample, start, end)
+                    await _Verifier(store, feed, one, fix).run(sample, start, end)
                 except (RetriableError, SkippableError) as error:
                     one.errors.append(error)
 
@@ -134,18 +134,19 @@ async def _verify_all(
 class _Verifier:
     """Verifies one series."""
 
-    def __init__(self, store: Store, feed: Feed, one: Verification, concurrency: int, fix: bool) -> None:
+    def __init__(self, store: Store, feed: Feed, one: Verification, fix: bool) -> None:
         self.store = store
         self.feed = feed
         self.one = one
         self.series = one.series
         self.fix = fix
-        self._turns = asyncio.Semaphore(concurrency)
+        self._turns = asyncio.Semaphore(feed.venue.client.settings.concurrency)
         self._comparing = asyncio.Lock()
 
     async def run(self, sample: Sample, start: int | None, end: int | None) -> None:
         instrument = self._instrument()
-        spans, newest = self._recorded(start, end)
+        now = await self.feed.venue.client.now(instrument.entity_type)
+        spans, newest = self._recorded(max(start or 0, self.feed.earliest(instrument, now)), end)
         windows = self.feed.windows(instrument, spans, _MOST_PARALLEL)
         self.one.of = len(windows)
         drawn = sample.draw(windows)
@@ -169,13 +170,13 @@ class _Verifier:
             raise errors[0]
         return self.feed.venue.instrument(rows[0])
 
-    def _recorded(self, start: int | None, end: int | None) -> tuple[list[Span], list[Span]]:
+    def _recorded(self, start: int, end: int | None) -> tuple[list[Span], list[Span]]:
         """The time that the exchange answered for, and what of it is on the newest day with rows."""
         with self.store.connect(self.series.provider, self.series.spec) as connection:
             spans = coverage.covered(connection, self.series.key)
             last = connection.value(f"SELECT max(ts) FROM rows WHERE entity = {self.series.key:d}")
         step = self.feed.step
-        lower, upper = ceil_ms(start or 0, step), ceil_ms(end, step) if end is not None else 1 << 62
+        lower, upper = ceil_ms(start, step), ceil_ms(end, step) if end is not None else 1 << 62
         spans = merge_spans((max(a, lower), min(b, upper)) for a, b in spans)
         if last is None:
             return spans, []

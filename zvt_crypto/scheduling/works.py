@@ -14,7 +14,7 @@ from zvt_crypto.core.errors import DataQualityFailure
 from zvt_crypto.core.levels import DAY_MS, floor_ms, iso
 from zvt_crypto.quality.series import RecordedSeries
 from zvt_crypto.recorders.repairing import Repair, repair
-from zvt_crypto.recorders.report import Outcome, Report, Silent
+from zvt_crypto.recorders.report import Outcome, Progress, Report
 from zvt_crypto.recorders.run import Run, Selection
 from zvt_crypto.scheduling.queueing import Cancelled, TableKey
 
@@ -52,9 +52,7 @@ class Recording:
     def __init__(self, settings: Settings, plan: Plan) -> None:
         self._settings = settings
         self._plan = plan
-        self._lock = threading.Lock()
-        self._run: CancellableRun | None = None
-        self._is_cancelled = False
+        self._runs = _Runs()
         self.tables = frozenset(
             (selection.provider, spec.name) for selection in plan(now_ms()) for spec in selection.tables
         )
@@ -62,11 +60,7 @@ class Recording:
     def run(self, report: Report) -> None:
         """See ``Work``."""
         for selection in self._plan(now_ms()):
-            run = CancellableRun(self._settings, selection)
-            with self._lock:
-                if self._is_cancelled:
-                    raise Cancelled
-                self._run = run
+            run = self._runs.make(self._settings, selection)
             try:
                 run.start()
             except asyncio.CancelledError:
@@ -77,33 +71,7 @@ class Recording:
 
     def cancel(self) -> None:
         """See ``Work``."""
-        with self._lock:
-            self._is_cancelled = True
-            if self._run is not None:
-                self._run.cancel()
-
-
-class CancellableRun(Run):
-    """A run that another thread can end: pages that are committed stay, the one in flight is dropped."""
-
-    _loop: asyncio.AbstractEventLoop | None = None
-    _task: asyncio.Task[None] | None = None
-    _is_cancelled = False
-
-    async def _record(self) -> None:
-        self._task = asyncio.current_task()
-        self._loop = asyncio.get_running_loop()
-        if self._is_cancelled:
-            raise asyncio.CancelledError
-        await super()._record()
-
-    def cancel(self) -> None:
-        """End it; ``start`` then raises ``asyncio.CancelledError``. After its end this does nothing."""
-        self._is_cancelled = True
-        loop, task = self._loop, self._task
-        if loop is not None and task is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended already
-                loop.call_soon_threadsafe(task.cancel)
+        self._runs.cancel()
 
 
 class Repairing:
@@ -127,17 +95,22 @@ class Repairing:
         self._settings = settings
         self._choose = choose
         self._days = days
-        self._handle = _Handle()
+        self._runs = _Runs()
 
     def run(self, report: Report) -> None:
         """See ``Work``."""
-        self._handle.outcomes.clear()
         start = None if self._days is None else floor_ms(now_ms(), DAY_MS) - self._days * DAY_MS
         began = time.monotonic()
+        runs: list[Run] = []
+
+        def make_run(settings: Settings, selection: Selection, progress: Progress | None) -> Run:
+            runs.append(self._runs.make(settings, selection, progress))
+            return runs[-1]
+
         try:
-            made = repair(self._settings, self._choose(), start=start, progress=self._handle)
+            made = repair(self._settings, self._choose(), start=start, make_run=make_run)
         except BaseException as error:
-            report.outcomes.extend(self._handle.outcomes)
+            report.outcomes.extend(outcome for run in runs for outcome in run.report.outcomes)
             if isinstance(error, asyncio.CancelledError):
                 raise Cancelled from None
             raise
@@ -147,34 +120,60 @@ class Repairing:
 
     def cancel(self) -> None:
         """See ``Work``."""
-        self._handle.cancel()
+        self._runs.cancel()
 
 
-class _Handle(Silent):
-    """Takes hold of runs that are begun elsewhere: their progress is told from the task to be cancelled."""
+class _Runs:
+    """The runs of a work, one at a time; any thread may cancel the one that is under way, and all to come."""
 
     def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
         self._lock = threading.Lock()
+        self._newest: CancellableRun | None = None
         self._is_cancelled = False
-        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[object] | None] | None = None
 
-    def planned(self, outcome: Outcome, rows: int) -> None:
-        """A run has come so far as to know what it will ask for."""
-        self.outcomes.append(outcome)
+    def make(
+        self, settings: Settings, selection: Selection, progress: Progress | None = None
+    ) -> CancellableRun:
+        """The next run, which is to be started at once.
+
+        Raises:
+            Cancelled: ``cancel`` was called before.
+        """
         with self._lock:
             if self._is_cancelled:
                 raise Cancelled
-            self._running = asyncio.get_running_loop(), asyncio.current_task()
+            self._newest = CancellableRun(settings, selection, progress)
+            return self._newest
 
     def cancel(self) -> None:
-        """End the run that is under way; the next ends as soon as it has a plan."""
+        """End the run that is under way, and let none begin."""
         with self._lock:
             self._is_cancelled = True
-            if self._running is None or self._running[1] is None:
-                return
+            if self._newest is not None:
+                self._newest.cancel()
+
+
+class CancellableRun(Run):
+    """A run that another thread can end: pages that are committed stay, the one in flight is dropped."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+    _task: asyncio.Task[None] | None = None
+    _is_cancelled = False
+
+    async def _record(self) -> None:
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        if self._is_cancelled:
+            raise asyncio.CancelledError
+        await super()._record()
+
+    def cancel(self) -> None:
+        """End it; ``start`` then raises ``asyncio.CancelledError``. After its end this does nothing."""
+        self._is_cancelled = True
+        loop, task = self._loop, self._task
+        if loop is not None and task is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended already
-                self._running[0].call_soon_threadsafe(self._running[1].cancel)
+                loop.call_soon_threadsafe(task.cancel)
 
 
 def _healed(one: Repair) -> Outcome:
