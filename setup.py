@@ -16,6 +16,8 @@ RUNTIME = [
     "adbc-driver-manager>=1.3",
     "adbc-driver-sqlite>=1.3",
     "orjson",
+    # Streamed frames are decoded by type: faster than JSON to dicts, and a renamed field is an error.
+    "msgspec>=0.18",
     "aiohttp>=3.10",
     "tenacity>=8.2",
     "platformdirs>=3",
@@ -35,6 +37,8 @@ RUNTIME = [
     "starlette",
     "requests",
     "websocket-client",
+    # The server side of WebSocket without I/O of its own: frames that many clients get are made once.
+    "websockets>=14",
     "apscheduler",
 ]
 

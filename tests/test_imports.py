@@ -18,6 +18,7 @@ ALLOWED = {
     "quality": {"core", "domain", "store"},
     "transfer": {"core", "domain", "store", "quality"},
     "recorders": {"core", "domain", "store", "exchanges", "quality", "zvt_bridge"},
+    "stream": {"core", "domain", "store", "exchanges", "quality", "recorders"},
     "scheduling": {"core", "domain", "store", "exchanges", "quality", "recorders"},
     "doctor": {"core", "domain", "store", "exchanges", "quality", "zvt_bridge"},
     "client": {"core", "domain", "store", "api"},
@@ -29,10 +30,11 @@ ALLOWED = {
         "quality",
         "recorders",
         "scheduling",
+        "stream",
         "api",
         "__init__",
     },
-    "api": {"core", "domain", "store", "exchanges", "quality", "recorders", "zvt_bridge"},
+    "api": {"core", "domain", "store", "exchanges", "quality", "recorders", "stream", "zvt_bridge"},
     "__init__": {"api", "zvt_bridge"},
 }
 ALLOWED["cli"] = set(ALLOWED) | {"__init__"}

@@ -6,6 +6,8 @@ ZvtCryptoError
 │   │   └── ExchangeMaintenance CRYPTO_EXCHANGE_MAINTENANCE    503
 │   ├── RateLimitExceeded       CRYPTO_RATE_LIMIT_EXCEEDED     429
 │   ├── ClockSkew               CRYPTO_CLOCK_SKEW              503
+│   ├── StreamDisconnected      CRYPTO_WEBSOCKET_DISCONNECTED  503
+│   ├── OrderBookDesync         CRYPTO_ORDERBOOK_DESYNC        503
 │   └── StoreBusy               CRYPTO_STORE_BUSY              503
 ├── SkippableError          this symbol or page cannot be had; the rest goes on
 │   ├── PairNotFound            CRYPTO_PAIR_NOT_FOUND          404
@@ -122,6 +124,25 @@ class ClockSkew(RetriableError):
     default_suggestions = (
         "set the system clock (for example with NTP) and check it with `zvt-crypto doctor`",
     )
+
+
+class StreamDisconnected(RetriableError):
+    """A WebSocket connection is lost, cannot be made, or says nothing although it should."""
+
+    code = "CRYPTO_WEBSOCKET_DISCONNECTED"
+    http_status = 503
+    default_suggestions = (
+        "wait: lost connections are made anew, and what they missed is fetched",
+        "check the network and the exchange's status page if it goes on",
+    )
+
+
+class OrderBookDesync(RetriableError):
+    """An order book has lost a change, so that what is known of it is not the exchange's book."""
+
+    code = "CRYPTO_ORDERBOOK_DESYNC"
+    http_status = 503
+    default_suggestions = ("wait a few seconds: the book is fetched anew",)
 
 
 class StoreBusy(RetriableError):

@@ -22,6 +22,8 @@ from zvt_crypto.exchanges.connection import Clock
 from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.instruments import Instruments, assets_of, from_markets
 from zvt_crypto.exchanges.paging import Part, find_first
+from zvt_crypto.exchanges.streaming import Streams
+from zvt_crypto.exchanges.throttle import Priority
 
 #: How far back a feed can be fetched: to the listing, or only what is newest.
 Reach = Literal["history", "recent"]
@@ -104,6 +106,8 @@ class Venue(ABC):
     #: What tells the time, by ccxt class that has no ``fetchTime``.
     clocks: ClassVar[Mapping[str, Clock]] = {}
     capabilities: ClassVar[Capabilities]
+    #: What it streams; None where nothing is.
+    streams: ClassVar[Streams | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -272,12 +276,18 @@ def venue_class(provider: str, exchange: str | None = None) -> type[Venue]:
 
 
 @contextlib.asynccontextmanager
-async def open_venue(provider: str, settings: Settings, exchange: str | None = None) -> AsyncIterator[Venue]:
+async def open_venue(
+    provider: str,
+    settings: Settings,
+    exchange: str | None = None,
+    *,
+    priority: Priority = Priority.BACKFILL,
+) -> AsyncIterator[Venue]:
     """A venue with a client of its own, closed in the end.
 
     Raises:
         InvalidArgument: As ``venue_class`` does.
     """
     kind = venue_class(provider, exchange)
-    async with Client(kind, settings) as client:
+    async with Client(kind, settings, priority=priority) as client:
         yield kind(client)

@@ -16,6 +16,7 @@ from zvt_crypto.core.levels import DAY_MS, LEVEL_MS, level_ms
 from zvt_crypto.exchanges import binance_archive
 from zvt_crypto.exchanges.archive_files import ArchiveFile
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
+from zvt_crypto.exchanges.binance_streams import BinanceStreams
 from zvt_crypto.exchanges.books import LEVEL, order_book_row
 from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.headers import UsedWeight
@@ -82,6 +83,7 @@ class Binance(Venue):
         funding_page=1000,
         book_depths={"cryptopair": (5000,), "cryptoperp": (5, 10, 20, 50, 100, 500, 1000)},
     )
+    streams = BinanceStreams()
 
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
         """``startTime`` and ``endTime`` are both inclusive."""

@@ -16,6 +16,8 @@ from zvt_crypto.exchanges import bybit_archive
 from zvt_crypto.exchanges.archive_files import ArchiveFile
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
 from zvt_crypto.exchanges.books import LEVEL, book_side, order_book_row
+from zvt_crypto.exchanges.bybit_names import INTERVALS, category
+from zvt_crypto.exchanges.bybit_streams import BybitStreams
 from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.objects import base_volume, columns_of
 from zvt_crypto.exchanges.paging import Part, newest_page, walk_down
@@ -23,8 +25,6 @@ from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.schemas import FUNDING, TRADES
 
 T = TypeVar("T")
-
-_INTERVALS: Final = {"1m": "1", "5m": "5", "15m": "15", "30m": "30", "1h": "60", "4h": "240", "1d": "D"}
 
 _KLINES: Final = RowLayout(
     {
@@ -60,7 +60,7 @@ class Bybit(Venue):
     ccxt_options = {"bybit": {"fetchMarkets": {"types": ["spot", "linear", "inverse"]}}}
     capabilities = Capabilities(
         entity_types=("cryptopair", "cryptoperp"),
-        levels=tuple(_INTERVALS),
+        levels=tuple(INTERVALS),
         candle_page={"cryptopair": 1000, "cryptoperp": 1000},
         trades={"cryptopair": "recent", "cryptoperp": "recent"},
         trade_page={"cryptopair": 60, "cryptoperp": 1000},
@@ -68,12 +68,13 @@ class Bybit(Venue):
         funding_page=200,
         book_depths={"cryptopair": (200,), "cryptoperp": (500,)},
     )
+    streams = BybitStreams()
 
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
         """``start`` and ``end`` are both inclusive."""
         params = {
             **_market(instrument),
-            "interval": _INTERVALS[level],
+            "interval": INTERVALS[level],
             "start": start,
             "end": end - 1,
             "limit": -(-(end - start) // level_ms(level)),
@@ -154,12 +155,8 @@ class Bybit(Venue):
 
 
 def _market(instrument: Instrument) -> dict[str, Any]:
-    """The parameters that name a market; spot pairs and contracts share symbols."""
-    category = "inverse" if instrument.inverse else "linear"
-    return {
-        "category": "spot" if instrument.entity_type == "cryptopair" else category,
-        "symbol": instrument.native_id,
-    }
+    """The parameters that name a market."""
+    return {"category": category(instrument), "symbol": instrument.native_id}
 
 
 def _result(answer: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import sys
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
@@ -170,9 +171,13 @@ class Client:
         """The exchange's time in epoch milliseconds UTC; its clock is asked every ten minutes."""
         return time.time_ns() // 1_000_000 + await self.clock_offset(entity_type)
 
-    async def clock_offset(self, entity_type: str) -> int:
-        """How many milliseconds the exchange's clock is ahead of this machine's."""
-        return await self._connection(entity_type).offset_ms()
+    async def clock_offset(self, entity_type: str, *, fresh: bool = False) -> int:
+        """How many milliseconds the exchange's clock is ahead of this machine's; ``fresh`` asks it now."""
+        return await self._connection(entity_type).offset_ms(fresh=fresh)
+
+    def heard(self, entity_type: str, ts: int) -> None:
+        """The exchange has told of something that happened at this time, epoch ms: it is no earlier there."""
+        self._connection(entity_type).heard(ts)
 
     async def price(self, asked: Awaitable[Any]) -> float:
         """Seconds of the venue's budget that the first request of a call takes; the request is not made.
@@ -259,3 +264,17 @@ def import_exchange(ccxt_id: str) -> tuple[type, type[Exception]]:
     vars(package)["Exchange"] = importlib.import_module("ccxt.base.exchange").Exchange
     module = importlib.import_module(f"ccxt.async_support.{ccxt_id}")
     return getattr(module, ccxt_id), errors.BaseError
+
+
+def import_streaming(ccxt_id: str) -> tuple[type, type, type[Exception]]:
+    """A class of ccxt.pro, the class of ccxt's WebSocket connections, and ccxt's root error; as lightly."""
+    rest, failure = import_exchange(ccxt_id)
+    package = sys.modules[f"{CCXT}.async_support"]
+    for parent in rest.__mro__:
+        # ccxt.pro's modules take the class from the package, where only its module stands as yet.
+        if parent.__module__.startswith(f"{package.__name__}.") and parent.__module__.count(".") == 2:
+            vars(package)[parent.__name__] = parent
+    make_lazy("ccxt.pro", list(sys.modules[CCXT].__path__))
+    module = importlib.import_module(f"ccxt.pro.{ccxt_id}")
+    connections = importlib.import_module("ccxt.async_support.base.ws.client")
+    return getattr(module, ccxt_id), connections.Client, failure

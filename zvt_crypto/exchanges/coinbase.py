@@ -17,10 +17,11 @@ from zvt_crypto.core.errors import DataQualityFailure
 from zvt_crypto.core.levels import iso
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
 from zvt_crypto.exchanges.books import order_book_row
+from zvt_crypto.exchanges.coinbase_rows import TIME, trade_table
+from zvt_crypto.exchanges.coinbase_streams import CoinbaseStreams
 from zvt_crypto.exchanges.endpoints import Endpoint
-from zvt_crypto.exchanges.objects import columns_of, split_time
+from zvt_crypto.exchanges.objects import columns_of
 from zvt_crypto.exchanges.paging import Part
-from zvt_crypto.exchanges.schemas import TRADES
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +39,12 @@ _CANDLE: Final = {
     "start": pa.int64(),
     **dict.fromkeys(("open", "high", "low", "close", "volume"), pa.float64()),
 }
-#: Nanoseconds, so that no digit is lost, however many Coinbase writes.
-_TIME: Final = pa.timestamp("ns", "UTC")
+#: In the order of ``trade_table``.
 _TRADE: Final = {
+    "time": TIME,
     "trade_id": pa.string(),
     "price": pa.float64(),
     "size": pa.float64(),
-    "time": _TIME,
     "side": pa.string(),
 }
 _LEVEL: Final = {"price": pa.float64(), "size": pa.float64()}
@@ -74,6 +74,7 @@ class Coinbase(Venue):
         trade_page={"cryptopair": 100},
         book_depths={"cryptopair": (1000,)},
     )
+    streams = CoinbaseStreams()
 
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
         """``start`` and ``end`` are in seconds, both inclusive; no candle opens in the last second."""
@@ -143,7 +144,7 @@ class Coinbase(Venue):
             subject=instrument.symbol,
         )
         book = answer.get("pricebook")
-        time = columns_of([book], {"time": _TIME})["time"]
+        time = columns_of([book], {"time": TIME})["time"]
         ts = pc.divide(pc.cast(time, pa.int64()), 1_000_000)[0].as_py()
         return order_book_row(ts, None, depth, _side(book.get("bids")), _side(book.get("asks")))
 
@@ -173,17 +174,7 @@ class Coinbase(Venue):
 
 
 def _trades(listed: Any) -> pa.Table:
-    """Trades in our columns.
-
-    ``side`` is the maker's, as https://docs.cdp.coinbase.com/api-reference/exchange-api/rest-api/products/
-    get-product-trades says of the same trades: one at the best ask has the side ``SELL``.
-    """
-    rows = columns_of(listed, _TRADE, optional=("side",))
-    ts, nanosecond = split_time(pc.cast(rows["time"], pa.int64()))
-    side = rows["side"]
-    taker = pc.if_else(pc.equal(side, "SELL"), "buy", pc.if_else(pc.equal(side, "BUY"), "sell", None))
-    columns = [ts, rows["trade_id"], rows["price"], rows["size"], taker, nanosecond]
-    return pa.table(columns, TRADES)
+    return trade_table(*columns_of(listed, _TRADE, optional=("side",)).columns)
 
 
 def _side(levels: Any) -> list[tuple[float, float]]:

@@ -144,19 +144,23 @@ class Connection:
         listed: tuple[dict[str, Any], ...] = self.exchange.listed
         return listed
 
-    async def offset_ms(self) -> int:
+    async def offset_ms(self, *, fresh: bool = False) -> int:
         """How far the exchange's clock is ahead of this machine's, in ms; measured anew after ten minutes.
 
-        0 where the venue does not tell its time.
+        0 where the venue does not tell its time. ``fresh`` has it measured now.
         """
         if self._clock is None and not self.exchange.has["fetchTime"]:
-            return 0
+            return self._offset_ms
         async with self._clock_lock:
             read_at = self._clock_read_at
-            if read_at is None or time.monotonic() - read_at > _CLOCK_AGE_SECONDS:
+            if fresh or read_at is None or time.monotonic() - read_at > _CLOCK_AGE_SECONDS:
                 self._offset_ms = await self._attempts(self._read_clock, None)
                 self._clock_read_at = time.monotonic()
         return self._offset_ms
+
+    def heard(self, ts: int) -> None:
+        """The exchange has told of something that happened at this time: its clock is no earlier."""
+        self._offset_ms = max(self._offset_ms, ts - time.time_ns() // 1_000_000)
 
     async def download(self, host: str, path: str, target: IO[bytes], largest: int) -> None:
         """Fetch ``https://{host}{path}`` into a file, outside of the API's budget; see ``receive``."""

@@ -16,28 +16,14 @@ from zvt_crypto.core.levels import DAY_MS, HOUR_MS, level_ms
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
 from zvt_crypto.exchanges.books import LEVEL, book_side, order_book_row
 from zvt_crypto.exchanges.connection import Clock
+from zvt_crypto.exchanges.cryptocom_rows import CANDLE, TIMEFRAMES, TRADE, candle_table, trade_table
+from zvt_crypto.exchanges.cryptocom_streams import CryptocomStreams
 from zvt_crypto.exchanges.endpoints import Endpoint
-from zvt_crypto.exchanges.objects import base_volume, columns_of, split_time
+from zvt_crypto.exchanges.objects import columns_of, split_time
 from zvt_crypto.exchanges.paging import Part, walk_down
-from zvt_crypto.exchanges.schemas import FUNDING, TRADES
+from zvt_crypto.exchanges.schemas import FUNDING
 
-_TIMEFRAMES: Final = {
-    "1m": "1m",
-    "5m": "5m",
-    "15m": "15m",
-    "30m": "30m",
-    "1h": "1h",
-    "4h": "4h",
-    "1d": "1D",
-}
-_CANDLE: Final = {"t": pa.int64(), **dict.fromkeys(("o", "h", "l", "c", "v"), pa.float64())}
-_TRADE: Final = {
-    "tn": pa.int64(),
-    "d": pa.string(),
-    "p": pa.float64(),
-    "q": pa.float64(),
-    "s": pa.string(),
-}
+_TIMED_TRADE: Final = {"tn": pa.int64(), **TRADE}
 _VALUATION: Final = {"t": pa.int64(), "v": pa.float64()}
 _MOST_CANDLES: Final = 300
 _MOST_TRADES: Final = 150
@@ -68,7 +54,7 @@ class Cryptocom(Venue):
     }
     capabilities = Capabilities(
         entity_types=("cryptopair", "cryptoperp"),
-        levels=tuple(_TIMEFRAMES),
+        levels=tuple(TIMEFRAMES),
         candle_page={"cryptopair": _MOST_CANDLES, "cryptoperp": _MOST_CANDLES},
         trades={"cryptopair": "history", "cryptoperp": "history"},
         trade_page={"cryptopair": _MOST_TRADES, "cryptoperp": _MOST_TRADES},
@@ -76,6 +62,7 @@ class Cryptocom(Venue):
         funding_page=_MOST_FUNDINGS,
         book_depths={"cryptopair": (50,), "cryptoperp": (50,)},
     )
+    streams = CryptocomStreams()
 
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
         """Whether the bounds are inclusive is not documented.
@@ -85,26 +72,14 @@ class Cryptocom(Venue):
         """
         step = level_ms(level)
         params = {
-            "timeframe": _TIMEFRAMES[level],
+            "timeframe": TIMEFRAMES[level],
             "start_ts": start - step,
             "end_ts": end - 1,
             "count": min(-(-(end - start) // step) + 1, _MOST_CANDLES),
         }
-        rows = columns_of(await self._data(instrument, "Candlestick", params), _CANDLE)
+        rows = columns_of(await self._data(instrument, "Candlestick", params), CANDLE)
         rows = rows.filter(pc.not_equal(rows["t"], start - step))
-        volume = base_volume(instrument, rows["v"].to_numpy(), rows["c"].to_numpy())
-        return pa.table(
-            {
-                "ts": rows["t"],
-                "open": rows["o"],
-                "high": rows["h"],
-                "low": rows["l"],
-                "close": rows["c"],
-                "volume": volume,
-                "turnover": pa.nulls(rows.num_rows, pa.float64()),
-                "trade_count": pa.nulls(rows.num_rows, pa.int64()),
-            }
-        )
+        return candle_table(instrument, rows)
 
     def fetch_trades(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
         """Back from the end by nanoseconds: ``start_ts`` is inclusive, ``end_ts`` exclusive."""
@@ -112,7 +87,7 @@ class Cryptocom(Venue):
         async def ask(until: int) -> tuple[pa.Table, int | None]:
             since = until - _TRADE_WINDOW
             params = {"start_ts": since, "end_ts": until, "count": _MOST_TRADES}
-            rows = columns_of(await self._data(instrument, "Trades", params), _TRADE)
+            rows = columns_of(await self._data(instrument, "Trades", params), _TIMED_TRADE)
             oldest = pc.min(rows["tn"]).as_py()
             if oldest is None:
                 return _trades(instrument, rows), since if since > start * _NS else None
@@ -181,11 +156,8 @@ class Cryptocom(Venue):
 
 
 def _trades(instrument: Instrument, rows: pa.Table) -> pa.Table:
-    """Trades in our columns; ``s`` is documented to be the taker's side."""
     ts, nanosecond = split_time(rows["tn"])
-    volume = base_volume(instrument, rows["q"].to_numpy(), rows["p"].to_numpy())
-    columns = [ts, rows["d"], rows["p"], volume, pc.utf8_lower(rows["s"]), nanosecond]
-    return pa.table(columns, TRADES)
+    return trade_table(instrument, ts, nanosecond, rows)
 
 
 def _fundings(data: Any) -> pa.Table:

@@ -20,6 +20,7 @@ from zvt_crypto.exchanges import kraken_futures
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
 from zvt_crypto.exchanges.books import order_book_row
 from zvt_crypto.exchanges.endpoints import Endpoint
+from zvt_crypto.exchanges.kraken_streams import KrakenStreams
 from zvt_crypto.exchanges.objects import columns_of, split_time, taker_sides
 from zvt_crypto.exchanges.paging import Part, walk_up
 from zvt_crypto.exchanges.rawrows import RowLayout
@@ -87,6 +88,7 @@ class Kraken(Venue):
         funding_page=kraken_futures.FUNDING_PAGE,
         book_depths={PAIR: (500,), PERP: (kraken_futures.BOOK_DEPTH,)},
     )
+    streams = KrakenStreams()
 
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
         """The newest 720 finished candles and the unfinished one are asked for, whatever the range.

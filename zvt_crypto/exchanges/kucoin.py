@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,47 +16,19 @@ from zvt_crypto.core.levels import HOUR_MS, MINUTE_MS, level_ms
 from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
 from zvt_crypto.exchanges.books import LEVEL, book_side, order_book_row
 from zvt_crypto.exchanges.endpoints import Endpoint
+from zvt_crypto.exchanges.kucoin_candles import (
+    CONTRACT_CANDLES,
+    SPOT_CANDLES,
+    TYPES,
+    contract_page,
+    spot_page,
+)
+from zvt_crypto.exchanges.kucoin_streams import KucoinStreams
 from zvt_crypto.exchanges.objects import base_volume, columns_of, split_time
 from zvt_crypto.exchanges.paging import Part, newest_page, walk_down
 from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.schemas import FUNDING, TRADES
 
-#: Days open at 00:00 UTC.
-_TYPES: Final = {
-    "1m": "1min",
-    "5m": "5min",
-    "15m": "15min",
-    "30m": "30min",
-    "1h": "1hour",
-    "4h": "4hour",
-    "1d": "1day",
-}
-_SPOT_CANDLES: Final = RowLayout(
-    {
-        "seconds": pa.int64(),
-        "open": pa.float64(),
-        "close": pa.float64(),
-        "high": pa.float64(),
-        "low": pa.float64(),
-        "volume": pa.float64(),
-        "turnover": pa.float64(),
-    },
-    path=("data",),
-)
-#: KuCoin added the last value in 2025; its older documents, and ccxt's samples, have rows without it.
-_CONTRACT_CANDLES: Final = RowLayout(
-    {
-        "ts": pa.int64(),
-        "open": pa.float64(),
-        "high": pa.float64(),
-        "low": pa.float64(),
-        "close": pa.float64(),
-        "lots": pa.float64(),
-        "value": pa.float64(),
-    },
-    path=("data",),
-    optional=1,
-)
 _FILL: Final = {"price": pa.float64(), "size": pa.float64(), "side": pa.string()}
 #: Names of the id and of the time (nanoseconds) of a trade.
 _FILL_NAMES: Final = {"cryptopair": ("sequence", "time"), "cryptoperp": ("tradeId", "ts")}
@@ -92,7 +63,7 @@ class Kucoin(Venue):
     }
     capabilities = Capabilities(
         entity_types=("cryptopair", "cryptoperp"),
-        levels=tuple(_TYPES),
+        levels=tuple(TYPES),
         candle_page={"cryptopair": 1500, "cryptoperp": 500},
         trades={"cryptopair": "recent", "cryptoperp": "recent"},
         trade_page={"cryptopair": 100, "cryptoperp": 100},
@@ -100,6 +71,7 @@ class Kucoin(Venue):
         funding_page=100,
         book_depths={"cryptopair": (20, 100), "cryptoperp": (20, 100)},
     )
+    streams = KucoinStreams()
 
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
         """``startAt`` and ``from`` are inclusive.
@@ -108,13 +80,11 @@ class Kucoin(Venue):
         candle, where both readings give the same rows.
         """
         if instrument.entity_type == "cryptopair":
-            params = {"type": _TYPES[level], "startAt": -(-start // 1000), "endAt": (end - 1) // 1000}
-            return _spot_page(
-                await self._candles(instrument, "publicGetMarketCandles", params, _SPOT_CANDLES)
-            )
+            params = {"type": TYPES[level], "startAt": -(-start // 1000), "endAt": (end - 1) // 1000}
+            return spot_page(await self._candles(instrument, "publicGetMarketCandles", params, SPOT_CANDLES))
         params = {"granularity": level_ms(level) // MINUTE_MS, "from": start, "to": end - 1}
-        rows = await self._candles(instrument, "futuresPublicGetKlineQuery", params, _CONTRACT_CANDLES)
-        return _contract_page(instrument, rows)
+        rows = await self._candles(instrument, "futuresPublicGetKlineQuery", params, CONTRACT_CANDLES)
+        return contract_page(instrument, rows)
 
     async def fetch_trades(self, instrument: Instrument, start: int, end: int) -> AsyncIterator[Part]:
         """The newest page is all that there is; no parameter leads further back."""
@@ -178,39 +148,6 @@ class Kucoin(Venue):
             {"symbol": instrument.native_id, **params},
             subject=instrument.symbol,
         )
-
-
-def _spot_page(rows: pa.Table) -> pa.Table:
-    columns = {"ts": pc.multiply(rows["seconds"], 1000)}
-    columns |= {name: rows[name] for name in ("open", "high", "low", "close", "volume", "turnover")}
-    columns["trade_count"] = pa.nulls(rows.num_rows, pa.int64())
-    return pa.table(columns)
-
-
-def _contract_page(instrument: Instrument, rows: pa.Table) -> pa.Table:
-    columns = {name: rows[name] for name in ("ts", "open", "high", "low", "close")}
-    if instrument.inverse:
-        columns |= _inverse_amounts(instrument, rows)
-    else:
-        lots, price = rows["lots"].to_numpy(), rows["close"].to_numpy()
-        columns |= {"volume": pa.array(base_volume(instrument, lots, price)), "turnover": rows["value"]}
-    columns["trade_count"] = pa.nulls(rows.num_rows, pa.int64())
-    return pa.table(columns)
-
-
-def _inverse_amounts(instrument: Instrument, rows: pa.Table) -> dict[str, pa.Array]:
-    """Volume and turnover of candles of a contract whose lots are dollars.
-
-    KuCoin does not document in which currency the value of an inverse contract is. Where it lies between what
-    the dollars are worth at the highest and at the lowest price, it is coins. Elsewhere, and without it, the
-    volume is the dollars at the mean of high, low and close.
-    """
-    high, low, close, lots = (rows[name].to_numpy() for name in ("high", "low", "close", "lots"))
-    dollars = lots * (instrument.contract_size or 1.0)
-    value = rows["value"].to_numpy()
-    is_coins = (value * high >= dollars * (1 - 1e-9)) & (value * low <= dollars * (1 + 1e-9))
-    volume = np.where(is_coins, value, dollars * 3 / (high + low + close))
-    return {"volume": pa.array(volume), "turnover": pa.array(dollars)}
 
 
 def _trades(instrument: Instrument, listed: Any) -> pa.Table:

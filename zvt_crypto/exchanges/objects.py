@@ -56,8 +56,14 @@ def base_volume(instrument: Instrument, contracts: Floats, price: Floats) -> Flo
     size = instrument.contract_size
     if size is None:
         return contracts
-    # Sizes are decimals: rounding keeps 3 * 0.1 from becoming 0.30000000000000004.
-    return contracts * size / price if instrument.inverse else np.round(contracts * size, 12)
+    if instrument.inverse:
+        return contracts * size / price
+    # Sizes are decimals: rounding keeps 3 * 0.1 from becoming 0.30000000000000004. A float holds 15 digits.
+    volume = contracts * size
+    before_point = np.ceil(np.log10(np.maximum(np.abs(volume), 1.0)))
+    unit = 10.0 ** np.clip(15 - before_point, 0, 12)
+    rounded: Floats = np.round(volume * unit) / unit
+    return rounded
 
 
 def taker_sides(buys: npt.NDArray[np.bool_]) -> pa.Array:

@@ -17,6 +17,7 @@ from zvt_crypto.exchanges.base import Capabilities, Instrument, Venue
 from zvt_crypto.exchanges.books import LEVEL, book_side, order_book_row
 from zvt_crypto.exchanges.endpoints import Endpoint
 from zvt_crypto.exchanges.objects import base_volume, columns_of
+from zvt_crypto.exchanges.okx_streams import OkxStreams
 from zvt_crypto.exchanges.paging import Part, walk_down
 from zvt_crypto.exchanges.rawrows import RowLayout
 from zvt_crypto.exchanges.schemas import FUNDING, TRADES
@@ -78,6 +79,7 @@ class Okx(Venue):
         funding_page=400,
         book_depths={"cryptopair": (400,), "cryptoperp": (400,)},
     )
+    streams = OkxStreams()
 
     async def fetch_candle_page(self, instrument: Instrument, level: str, start: int, end: int) -> pa.Table:
         """``before`` and ``after`` are both exclusive.

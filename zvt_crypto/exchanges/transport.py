@@ -181,9 +181,13 @@ class Transport(CcxtExchange):
             return {key: self._redirected(value) for key, value in urls.items()}
         if not isinstance(urls, str):
             return urls
-        url = urls.replace("{hostname}", self.hostname or "")
-        parts = re.match(r"(http|ws)s?://([^/:]+)(?::\d+)?(.*)", url)
-        if parts is None or self.gateway is None:
-            return urls
-        base = self.gateway if parts[1] == "http" else re.sub(r"^http", "ws", self.gateway)
-        return f"{base}/{parts[2]}{parts[3]}"
+        return redirected(urls.replace("{hostname}", self.hostname or ""), self.gateway)
+
+
+def redirected(url: str, gateway: str | None) -> str:
+    """A URL by way of the gateway: ``{gateway}/{original host}/{original path}``."""
+    parts = re.match(r"(http|ws)s?://([^/:]+)(?::\d+)?(.*)", url)
+    if parts is None or gateway is None:
+        return url
+    base = gateway if parts[1] == "http" else re.sub(r"^http", "ws", gateway)
+    return f"{base}/{parts[2]}{parts[3]}"

@@ -2,6 +2,7 @@
 
 ``answered``: the exchange answered for the whole span; rows that are missing inside do not exist there.
 ``empty``: it answered once with no rows; only a second empty answer makes the span ``answered``.
+``streamed``: rows came from a stream and wait for the exchange's answer; until then the span is missing.
 Entries may overlap; what they say together counts. Spans are half-open, in epoch milliseconds.
 """
 
@@ -14,11 +15,14 @@ from zvt_crypto.store.sqlite import Connection
 
 ANSWERED: Final = "answered"
 EMPTY: Final = "empty"
+STREAMED: Final = "streamed"
 REST: Final = "rest"
 ARCHIVE: Final = "archive"
 DERIVED: Final = "derived"
 #: Candles that were made of recorded trades.
 TRADES: Final = "trades"
+#: Rows that came from a stream which had no hole.
+STREAM: Final = "stream"
 
 Span = tuple[int, int]
 
@@ -26,12 +30,12 @@ _ALL_TIME: Final = (0, 1 << 62)
 
 
 def covered(connection: Connection, entity: int, state: str = ANSWERED) -> list[Span]:
-    """Spans of a state, merged and sorted; what is answered is no longer empty."""
-    spans: dict[str, list[Span]] = {ANSWERED: [], EMPTY: []}
+    """Spans of a state, merged and sorted; what is answered is in no other state."""
+    spans: dict[str, list[Span]] = {ANSWERED: [], state: []}
     for row in _near(connection, entity, _ALL_TIME):
-        spans[row["state"]].append((row["start"], row["stop"]))
-    if state == EMPTY:
-        return subtract_spans(spans[EMPTY], spans[ANSWERED])
+        spans.setdefault(row["state"], []).append((row["start"], row["stop"]))
+    if state != ANSWERED:
+        return subtract_spans(spans[state], spans[ANSWERED])
     return merge_spans(spans[ANSWERED])
 
 
@@ -64,15 +68,34 @@ def add(
     )
 
 
+def extend(
+    connection: Connection, entity: int, span: Span, *, state: str = ANSWERED, source: str = STREAM
+) -> None:
+    """Enter a span that may continue an entry, as those of a stream do. The caller holds the transaction."""
+    before = connection.value(
+        "SELECT max(start) FROM coverage"
+        f" WHERE entity = {entity:d} AND state = '{state}' AND source = '{source}'"
+        f" AND start <= {span[0]:d} AND stop >= {span[0]:d}"
+    )
+    start = span[0] if before is None else int(before)
+    add(connection, entity, (start, span[1]), state=state, source=source)
+
+
 def tidy(connection: Connection, entity: int) -> None:
-    """Merge entries that touch, so that the ledger stays as short as what it says. One transaction."""
+    """Merge entries that touch, so that the ledger stays as short as what it says. One transaction.
+
+    What was streamed and is answered by now is not noted any more.
+    """
     with connection.transaction():
         by_kind: dict[tuple[str, str], list[Span]] = {}
         rows = _near(connection, entity, _ALL_TIME)
         for row in rows:
             by_kind.setdefault((row["state"], row["source"]), []).append((row["start"], row["stop"]))
         merged = {kind: merge_spans(spans) for kind, spans in by_kind.items()}
-        if sum(map(len, merged.values())) == len(rows):
+        answered = [span for (state, _), spans in merged.items() if state == ANSWERED for span in spans]
+        for kind in [kind for kind in merged if kind[0] == STREAMED]:
+            merged[kind] = subtract_spans(merged[kind], merge_spans(answered))
+        if merged == {kind: sorted(spans) for kind, spans in by_kind.items()}:
             return
         connection.run(f"DELETE FROM coverage WHERE entity = {entity:d}")
         for (state, source), spans in merged.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from zvt_crypto.core.decimals import MAX_DIGITS, to_integers
 from zvt_crypto.core.errors import DataQualityFailure
-from zvt_crypto.core.levels import iso
+from zvt_crypto.core.levels import iso, subtract_spans
 from zvt_crypto.core.tables import Column, TableSpec
 from zvt_crypto.store import coverage, keys
 from zvt_crypto.store.layout import (
@@ -48,6 +48,7 @@ class Page:
         answered: Spans that are recorded once this page is.
         empty: Spans answered with no rows for the first time.
         source: Where the rows came from.
+        streamed: Spans whose rows a stream brought and the exchange has not confirmed yet.
     """
 
     key: int
@@ -55,6 +56,7 @@ class Page:
     answered: tuple[coverage.Span, ...] = ()
     empty: tuple[coverage.Span, ...] = ()
     source: str = coverage.REST
+    streamed: tuple[coverage.Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,16 @@ def check(spec: TableSpec, batch: pa.Table) -> Checked:
 
 
 class SeriesWriter:
-    """Writes the rows of one table of layout ``series``. Used by one thread at a time."""
+    """Writes the rows of one table of layout ``series``. Used by one thread at a time.
+
+    Attributes:
+        known_entities: The entities that were asked for, by their keys.
+    """
 
     def __init__(self, connection: Connection, spec: TableSpec) -> None:
         self.connection = connection
         self.spec = spec
+        self.known_entities: dict[int, Entity] = {}
         self._known_scales: dict[int, dict[str, float | None]] = {}
         self._has_removed: dict[int, bool] = {}
 
@@ -116,6 +123,7 @@ class SeriesWriter:
         # Rows that are removed while we write stay marked, and are fetched once more by the next run.
         marked = self.connection.value("SELECT EXISTS (SELECT 1 FROM removed WHERE entity = ?)", (key,))
         self._has_removed[int(key)] = bool(marked)
+        self.known_entities[int(key)] = entity
         return int(key)
 
     def write_page(
@@ -137,7 +145,8 @@ class SeriesWriter:
             by_key.setdefault(page.key, []).append(page)
         chosen: dict[int, dict[str, float | None]] = {}
         with self.connection.transaction():
-            for key, group in by_key.items():
+            for key, pages_of_key in by_key.items():
+                group = [self._unconfirmed(page) for page in pages_of_key]
                 filled = [page.batch for page in group if page.batch.num_rows]
                 if filled:
                     chosen[key] = self._write_rows(key, filled)
@@ -145,6 +154,18 @@ class SeriesWriter:
                     self._write_coverage(page)
         # Only a committed choice may be remembered: what was rolled back chose nothing.
         self._known_scales |= chosen
+
+    def _unconfirmed(self, page: Page) -> Page:
+        """A page without what the exchange has answered for meanwhile, which a stream does not replace."""
+        if not page.streamed:
+            return page
+        streamed = subtract_spans(page.streamed, coverage.covered(self.connection, page.key))
+        ts = page.batch["ts"].to_numpy()
+        is_answered = np.zeros(len(ts), np.bool_)
+        for start, end in subtract_spans(page.streamed, streamed):
+            is_answered |= (ts >= start) & (ts < end)
+        rows = page.batch.filter(pa.array(~is_answered)) if is_answered.any() else page.batch
+        return replace(page, batch=rows, streamed=tuple(streamed))
 
     def _write_rows(self, key: int, batches: list[pa.Table]) -> dict[str, float | None]:
         rows = batches[0] if len(batches) == 1 else pa.concat_tables(batches)
@@ -164,9 +185,15 @@ class SeriesWriter:
         return scales
 
     def _write_coverage(self, page: Page) -> None:
-        for state, spans in ((coverage.ANSWERED, page.answered), (coverage.EMPTY, page.empty)):
+        enter = coverage.extend if page.source == coverage.STREAM else coverage.add
+        states = (
+            (coverage.ANSWERED, page.answered),
+            (coverage.EMPTY, page.empty),
+            (coverage.STREAMED, page.streamed),
+        )
+        for state, spans in states:
             for span in spans:
-                coverage.add(self.connection, page.key, span, state=state, source=page.source)
+                enter(self.connection, page.key, span, state=state, source=page.source)
 
     def _upsert(self, key: int, rows: pa.Table) -> None:
         many = rows.num_rows // _ROWS_AT_ONCE * _ROWS_AT_ONCE if rows.num_rows >= _MANY_ROWS else 0
