@@ -15,6 +15,7 @@ from zvt_crypto.core.levels import MINUTE_MS
 from zvt_crypto.core.trade_bars import candles_from_trades
 from zvt_crypto.domain import load_tables
 from zvt_crypto.quality.certificate import Health, certify
+from zvt_crypto.quality.holes import find_holes
 from zvt_crypto.quality.series import recorded_series
 from zvt_crypto.store.writer import Entity, SeriesWriter
 
@@ -126,6 +127,12 @@ def test_candles_are_held_against_their_trades_where_these_are_covered(store, wr
 def test_trades_that_were_not_answered_for_are_a_reason(store, write):
     write(TRADES, trades(), answered=[(0, 50), (100, COUNT)])
     assert certificate(store, TRADES)["reasons"] == ["75.0000% of the time is recorded"]
+    [series] = recorded_series(store, "binance", TRADES)
+    found = find_holes(store, series)
+    assert [(hole["kind"], hole["start"], hole["end"]) for hole in found.to_list()] == [
+        ("unrecorded", START + 50 * MINUTE_MS, START + 100 * MINUTE_MS)
+    ]
+    assert found.can_be_healed.all()
 
 
 def test_the_hash_is_that_of_the_rows_alone(store, write, tmp_path):

@@ -43,7 +43,7 @@ def show_gaps(state: State, settings: Settings, asked: Asked) -> int:
 
 def repair_command(series: RecordedSeries, start: int, end: int) -> str:
     """The command that asks for a stretch of time once more."""
-    what = f"--levels {series.spec.level}" if series.spec.level else "--funding"
+    what = f"--levels {series.spec.level}" if series.spec.level else f"--{series.spec.feed}"
     return (
         f"zvt-crypto repair --provider {series.provider} --codes {series.entity_id} {what}"
         f" --start {iso(start)} --end {iso(end - 1)}"

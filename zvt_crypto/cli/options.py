@@ -53,6 +53,7 @@ def recorded_series(function: F) -> F:
     for option in (
         end,
         start,
+        click.option("--trades", is_flag=True, help="Trades, likewise."),
         click.option(
             "--funding", is_flag=True, help="Funding events; candles then only where --levels are given."
         ),

@@ -244,12 +244,13 @@ def _rebuilt_facts(found: Comparison) -> dict[str, Any]:
 def _hole_reasons(holes: Holes) -> list[str]:
     found = []
     can_be_healed = holes.can_be_healed
-    if can_be_healed.any():
+    is_trades = holes.series.spec.feed == "trades"
+    if can_be_healed.any() and not is_trades:
         missing = int(holes.gaps.missing[can_be_healed].sum())
         holes_of = _counted(int(can_be_healed.sum()), "hole")
         found.append(f"{holes_of} of {_counted(missing, 'row')} can be healed")
     share = answered_share(holes)
-    if holes.series.spec.feed == "trades" and share < 1:
+    if is_trades and share < 1:
         found.append(f"{share:.4%} of the time is recorded")
     return found
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zvt_crypto.core.levels import HOUR_MS, iso, subtract_spans
+from zvt_crypto.core.levels import HOUR_MS, iso, merge_spans, subtract_spans
 from zvt_crypto.quality import evidence
 from zvt_crypto.quality.gaps import (
     ABSENT,
@@ -19,6 +19,8 @@ from zvt_crypto.quality.gaps import (
     HEALABLE,
     KINDS,
     NO_GAPS,
+    UNCONFIRMED,
+    UNRECORDED,
     Array,
     Gaps,
     Span,
@@ -94,9 +96,9 @@ class Holes:
 def find_holes(
     store: Store, series: RecordedSeries, start: int | None = None, end: int | None = None
 ) -> Holes:
-    """Find the holes of a series of candles or funding events, and classify each.
+    """Find the holes of a series of candles, funding events or trades, and classify each.
 
-    Of other tables only the ledger can tell what is missing: they have no holes here.
+    Of trades only the ledger can tell what is missing, in milliseconds. Other tables have no holes.
 
     Args:
         store: Where it is.
@@ -114,6 +116,9 @@ def find_holes(
         ts = _times(connection, series, start, end)
         if spec.feed == "funding":
             gaps, told = _missing_events(connection, series, ts, ledger)
+        elif spec.feed == "trades":
+            gaps = _never_answered(ledger, start, end)
+            told = [[] for _ in range(len(gaps))]
         elif spec.level is None:
             gaps, told = NO_GAPS, []
         else:
@@ -220,6 +225,22 @@ def _missing_events(
         for interval, said in zip(np.asarray(gaps.step).tolist(), hours[after].tolist(), strict=True)
     ]
     return gaps, [[entry] for entry in told]
+
+
+def _never_answered(ledger: _Ledger, start: int, end: int) -> Gaps:
+    """Stretches of which nobody has told all rows, in order of time."""
+    missing = subtract_spans([(start, end)], ledger.answered)
+    once = [span for a, b in missing for span in merge_spans(_within(ledger.empty_once, a, b))]
+    found = [(a, b, UNRECORDED) for a, b in subtract_spans(missing, once)]
+    found += [(a, b, UNCONFIRMED) for a, b in once]
+    columns = list(zip(*sorted(found), strict=True)) or [(), (), ()]
+    kinds = np.array([KINDS.index(kind) for kind in columns[2]], np.int64)
+    return Gaps(np.array(columns[0], np.int64), np.array(columns[1], np.int64), kinds, 1)
+
+
+def _within(spans: Iterable[Span], start: int, end: int) -> list[Span]:
+    cut_to = ((max(a, start), min(b, end)) for a, b in spans)
+    return [(a, b) for a, b in cut_to if a < b]
 
 
 def _life_facts(life: Life, code: int) -> list[dict[str, Any]]:

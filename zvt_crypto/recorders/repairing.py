@@ -142,7 +142,8 @@ def _to_ask(one: Repair, again: bool) -> list[Span]:
         wanted &= ~_shown_empty(holes)
     if not wanted.any():
         return []
-    width = _FUNDING_WIDTH
+    # Trades are asked for by themselves: what lies between two holes is not worth a request.
+    width = 0 if one.series.spec.feed == "trades" else _FUNDING_WIDTH
     if one.series.spec.feed == "candles":
         entity_type = one.series.entity_type
         capabilities = venue_class(one.series.provider, _exchange(one.series)).capabilities

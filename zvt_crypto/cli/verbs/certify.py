@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 @click.command(cls=Verb)
 @opt.recorded_series
-@click.option("--trades", is_flag=True, help="Trades, likewise.")
 @click.option("--output", metavar="FILE", help="Write the certificates there, as JSON.")
 @opt.data_path
 @click.pass_obj

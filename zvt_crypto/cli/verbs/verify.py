@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 @click.command(cls=Verb)
 @opt.recorded_series
-@click.option("--trades", is_flag=True, help="Trades, likewise.")
 @click.option("--windows", type=click.IntRange(min=1), help="So many pages, drawn at random.  [default: 20]")
 @click.option(
     "--share", type=click.FloatRange(0, 1, min_open=True), help="Such a share of all pages, such as 0.01."
