@@ -22,9 +22,9 @@ def command(state: State, /, **options: Any) -> int:
 
     Kinds: unrecorded and unconfirmed were not asked for, or not twice; contradicted lacks a candle although
     trades are recorded; no_trade, outage and absent are empty at the exchange; before_listing and
-    after_delisting have no market. Of trades only the ledger can tell: what was neither answered nor streamed
-    without a loss is missing, in milliseconds. Without --start and --end, what was ever asked for is looked at.
-    The exit code is 3 where something can be healed.
+    after_delisting have no market. Of trades only the ledger can tell: what was neither answered nor
+    streamed without a loss is missing, in milliseconds. Without --start and --end, what was ever asked for is
+    looked at. The exit code is 3 where something can be healed.
     """
     from zvt_crypto.cli.gapreport import show_gaps
     from zvt_crypto.cli.selecting import Asked
