@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+import aiohttp
 import ccxt.async_support as ccxt
 import pytest
 
@@ -32,6 +33,104 @@ class Reply(NamedTuple):
         return json.loads(self.body)
 
 
+class HandClock:
+    """An exchange's clock that tests move."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+    def forward(self, ms: int) -> int:
+        """Let time pass; the new time."""
+        self.now += ms
+        return self.now
+
+
+class Peer:
+    """A plain WebSocket client of the sandbox."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+
+    async def send(self, frame: Any) -> None:
+        await self.socket.send_str(frame if isinstance(frame, str) else json.dumps(frame))
+
+    async def ask(self, frame: Any) -> Any:
+        """Send a frame; the next message."""
+        await self.send(frame)
+        return await self.receive()
+
+    async def text(self, seconds: float = 10) -> str:
+        """The next message as it is.
+
+        Raises:
+            ConnectionError: There will be none: its text is the code of the end, if there is one.
+            TimeoutError: None came in time.
+        """
+        while True:
+            message = await self.socket.receive(timeout=seconds)
+            if message.type is aiohttp.WSMsgType.TEXT:
+                return str(message.data)
+            if message.type is not aiohttp.WSMsgType.PONG:
+                code = self.socket.close_code
+                raise ConnectionError("no close code" if code is None else f"{code:d}")
+
+    async def receive(self, seconds: float = 10) -> Any:
+        """The next message, decoded; see ``text``."""
+        return json.loads(await self.text(seconds))
+
+    async def until(self, is_last: Callable[[Any], bool], seconds: float = 10) -> list[Any]:
+        """All messages to the first one that is the last."""
+        received = [await self.receive(seconds)]
+        while not is_last(received[-1]):
+            received.append(await self.receive(seconds))
+        return received
+
+    async def rest(self, quiet: float = 0.05) -> list[Any]:
+        """All messages, decoded, until none comes for a while in which the sandbox was not busy either."""
+        return [json.loads(text) for text in await self.rest_of_texts(quiet)]
+
+    async def rest_of_texts(self, quiet: float = 0.05) -> list[str]:
+        """As ``rest``, not decoded."""
+        received: list[str] = []
+        rounds = 0
+        while rounds < 2:
+            await asyncio.sleep(quiet / 2)
+            await self.socket.ping(b"rest")
+            message = await self.socket.receive(timeout=10)
+            rounds += 1
+            while message.type is not aiohttp.WSMsgType.PONG:
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    return received
+                rounds = 0
+                received.append(str(message.data))
+                message = await self.socket.receive(timeout=10)
+        return received
+
+
+@pytest.fixture
+def talk() -> Callable[..., Any]:
+    """Runs ``await use(*peers)`` with one plain connection for each address, such as a venue's host and path."""
+
+    def run(box: Sandbox, use: Callable[..., Awaitable[Any]], *addresses: str) -> Any:
+        async def session() -> Any:
+            async with aiohttp.ClientSession() as http:
+                base = box.url.replace("http", "ws")
+                sockets = [
+                    await http.ws_connect(f"{base}/{address}", autoping=False) for address in addresses
+                ]
+                result = await use(*map(Peer, sockets))
+            while box.connections:
+                await asyncio.sleep(0.005)
+            return result
+
+        return asyncio.run(session())
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def real() -> Path:
     if not REAL.is_dir():
@@ -42,6 +141,19 @@ def real() -> Path:
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     with Sandbox(seed=1) as running:
+        yield running
+
+
+@pytest.fixture
+def clock(request: pytest.FixtureRequest) -> HandClock:
+    """The clock of ``paced``, at the module's ``NOW``."""
+    return HandClock(request.module.NOW)
+
+
+@pytest.fixture
+def paced(clock: HandClock) -> Iterator[Sandbox]:
+    """A sandbox whose time passes when a test says so."""
+    with Sandbox(SimulatedMarket(1, now=clock), tick_ms=5) as running:
         yield running
 
 
@@ -93,10 +205,10 @@ def ask(get: Callable[..., Reply], request: pytest.FixtureRequest) -> Callable[.
 
 @pytest.fixture
 def client() -> Callable[..., Any]:
-    """Makes a real ccxt client whose calls all go to the sandbox."""
+    """Makes a real ccxt client whose calls all go to the sandbox; ``kind`` may be ``ccxt.pro``."""
 
-    def made(name: str, box: Sandbox, **options: Any) -> Any:
-        exchange = getattr(ccxt, name)({"timeout": 5000, "enableRateLimit": False, **options})
+    def made(name: str, box: Sandbox, kind: Any = ccxt, **options: Any) -> Any:
+        exchange = getattr(kind, name)({"timeout": 5000, "enableRateLimit": False, **options})
         base = box.url.removeprefix("http://")
 
         def walk(value: Any) -> Any:
@@ -106,7 +218,10 @@ def client() -> Callable[..., Any]:
                 return value
             value = value.replace("{hostname}", exchange.hostname or "")
             match = re.match(r"(https?|wss?)://([^/]+)(.*)$", value)
-            return f"http://{base}/{match[2].split(':')[0]}{match[3]}" if match else value
+            if match is None:
+                return value
+            scheme = "ws" if match[1].startswith("ws") else "http"
+            return f"{scheme}://{base}/{match[2].split(':')[0]}{match[3]}"
 
         exchange.urls["api"] = walk(exchange.urls["api"])
         if hasattr(exchange, "get_exceptions_by_url"):

@@ -120,7 +120,7 @@ def test_order_books(data, shape_differences) -> None:
         spot, {"asks": [["34567.15", "0.0131"]], "bids": [["34567", "0.25"]], "ts": "1698303884579"}
     )
     perp = data("mix/market/merge-depth", limit=5, **PERP)
-    assert perp["scale"] == "0.1" and all(isinstance(v, float) for level in perp["asks"] for v in level)
+    assert perp["scale"] == "0.1" and all(isinstance(v, int | float) for level in perp["asks"] for v in level)
     for book in (spot, perp):
         assert len(book["bids"]) == len(book["asks"]) == 5
         assert float(book["bids"][0][0]) < float(book["asks"][0][0])

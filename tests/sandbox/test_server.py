@@ -212,12 +212,20 @@ def test_stopping_does_not_wait_for_a_client_that_hangs(fetch) -> None:
         ({"replay": "rows.csv"}, "--symbol"),
         ({"symbol": "BTC/USDT"}, "--replay"),
         ({"now": "soon"}, "now 'soon' is not a time"),
+        ({"speed": 0}, "speed 0 is not above 0"),
     ],
 )
 def test_settings_that_do_not_fit(settings: dict, says: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         SandboxSettings(**settings).market()
     assert says in caught.value.one_line()
+
+
+def test_a_clock_that_runs_fast() -> None:
+    clock = SandboxSettings(now="2024-03-01", speed=36_000.0).market().now
+    assert START <= clock() < START + 60 * MINUTE_MS
+    while clock() < START + 60 * MINUTE_MS:
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -247,6 +255,14 @@ def test_a_process_of_its_own(process, fetch, box: Sandbox) -> None:
     assert fetch(url + PATH).body == fetch(box.url + PATH).body, "the same seed is the same market"
     running.send_signal(signal.SIGTERM)
     assert running.wait(5) == 0
+
+
+def test_a_process_sends_recorded_streams(process, fetch, tmp_path: Path) -> None:
+    lines = ["wss://ws.okx.com:8443/ws/v5/public <-> 1652459224.5", '1652459225.25: {"event":"subscribe"}']
+    (tmp_path / "OKX").write_text("\n".join(lines))
+    running = process("--capture-stream", str(tmp_path / "OKX"), "--speed", "0")
+    url = running.stdout.readline().strip()
+    assert fetch(f"{url}/www.okx.com/api/v5/public/time").json["data"] == [{"ts": "1652459225250"}]
 
 
 def test_a_process_says_what_is_wrong(process) -> None:

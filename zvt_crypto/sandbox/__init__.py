@@ -1,4 +1,4 @@
-"""A local exchange that speaks the venues' own wire formats over HTTP.
+"""A local exchange that speaks the venues' own wire formats over HTTP and WebSocket.
 
 ::
 
@@ -7,7 +7,8 @@
 """
 
 from zvt_crypto.sandbox.faults import KINDS, Fault, FaultPlan, parse_fault
-from zvt_crypto.sandbox.market import Candles, Instrument, Market
+from zvt_crypto.sandbox.live import ConnectionState
+from zvt_crypto.sandbox.market import Candles, Instrument, Market, running_clock
 from zvt_crypto.sandbox.process import SandboxSettings, run
 from zvt_crypto.sandbox.replay import ReplayMarket
 from zvt_crypto.sandbox.server import Request, Sandbox
@@ -16,6 +17,7 @@ from zvt_crypto.sandbox.simulated import SimulatedMarket
 __all__ = [
     "KINDS",
     "Candles",
+    "ConnectionState",
     "Fault",
     "FaultPlan",
     "Instrument",
@@ -27,4 +29,5 @@ __all__ = [
     "SimulatedMarket",
     "parse_fault",
     "run",
+    "running_clock",
 ]

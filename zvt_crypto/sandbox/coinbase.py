@@ -40,7 +40,7 @@ GRANULARITIES: Final[dict[str, int]] = {
 }
 _V3: Final = "/api/v3/brokerage"
 _PRODUCT: Final = f"{_V3}/market/products/{{product_id}}"
-_QUOTES: Final = ("USD", "USDC", "USDT", "BTC")
+_QUOTES: Final = ("USD", "USDC", "USDT", "BTC", "EUR", "GBP")
 _MOST_CANDLES: Final = 350
 _MOST_TRADES: Final = 100
 _LARGEST_TRADE_LIMIT: Final = 1000

@@ -99,7 +99,7 @@ class Book:
     """An order book at one moment.
 
     Attributes:
-        ts: Its time, epoch ms.
+        ts: When this state began, epoch ms.
         sequence: Number of its state, ascending with time.
         bids: Prices and volumes (base currency), shape (levels, 2), highest price first.
         asks: As ``bids``, lowest price first.
@@ -134,8 +134,12 @@ class TradeSpan:
     newest: bool = False
 
     def chosen(self, rows: Trades) -> Trades:
-        """Those of some trades that the span is about, its limit left aside."""
-        keep = (rows.ts >= self.start) & (rows.ts < self.end)
+        """Those of some trades, in order of time, that the span is about, its limit left aside."""
+        first, stop = (int(i) for i in np.searchsorted(rows.ts, (self.start, self.end)))
+        rows = rows if stop - first == len(rows) else rows.take(slice(first, stop))
+        if self.after_id is None and self.before_id is None:
+            return rows
+        keep = np.ones(len(rows), bool)
         if self.after_id is not None:
             keep &= rows.id > self.after_id
         if self.before_id is not None:

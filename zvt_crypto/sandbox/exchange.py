@@ -11,6 +11,7 @@ from zvt_crypto.sandbox.captures import Captures
 from zvt_crypto.sandbox.faults import ANSWER_KINDS, ROW_KINDS, Fault, FaultPlan, plain_name
 from zvt_crypto.sandbox.market import Instrument, Market
 from zvt_crypto.sandbox.pages import Damage, Pages
+from zvt_crypto.sandbox.stream_captures import StreamCaptures
 from zvt_crypto.sandbox.venue import Answer, Call, Venue, discover, html
 
 
@@ -31,15 +32,24 @@ class Exchange:
         faults: What goes wrong.
         captures: Recorded answers, which take precedence.
         seed: Decides which rows the row faults hit.
+        streams: Recorded streams, whose answers and clock count at the hosts of their venues.
     """
 
-    def __init__(self, market: Market, faults: FaultPlan, captures: Captures, seed: int = 0) -> None:
+    def __init__(
+        self,
+        market: Market,
+        faults: FaultPlan,
+        captures: Captures,
+        seed: int = 0,
+        streams: StreamCaptures | None = None,
+    ) -> None:
         self.market = market
         self.faults = faults
         self.captures = captures
         self.pages = Pages(market)
         self.venues = discover(market, self.pages)
         self._seed = seed
+        self._streams = streams
 
     def answer(self, host: str, path: str, query: Mapping[str, str]) -> Outcome:
         """What ``https://{host}{path}?{query}`` gets."""
@@ -56,9 +66,9 @@ class Exchange:
             return Outcome(_replaced(struck[0], venue, path), pause)
         skew = sum(int(f.number("ms")) for f in self.faults.strike(("clock_skew",), where, names))
         damage = self._damage(where, names, instrument) if route in venue.row_paths else None
-        recorded = self.captures.find(host, path, query)
+        recorded, now = self._recorded(host, path, query)
         if recorded is None:
-            answer = venue.answer(Call(host, path, query, self.market.now() + skew, damage))
+            answer = venue.answer(Call(host, path, query, now + skew, damage))
         else:
             answer = Answer(recorded)
         return Outcome(answer, pause, struck[0] if struck else None)
@@ -74,6 +84,13 @@ class Exchange:
             "now": self.market.now(),
             "faults": [{"fault": str(fault), "struck": count} for fault, count in self.faults.counts()],
         }
+
+    def _recorded(self, host: str, path: str, query: Mapping[str, str]) -> tuple[bytes | None, int]:
+        """The recorded body of a request, if there is one, and the time."""
+        body, now = self.captures.find(host, path, query), None
+        if self._streams is not None:
+            body, now = body or self._streams.answer(host, path, query), self._streams.now(host)
+        return body, self.market.now() if now is None else now
 
     def _damage(self, where: str, names: frozenset[str], instrument: Instrument | None) -> Damage | None:
         faults = self.faults.strike(ROW_KINDS, where, names) if instrument else []

@@ -56,7 +56,20 @@ OTHER_KINDS: Final[dict[str, _Kind]] = {
     "slow": _Kind("an answer that takes its time", {"seconds": 1.0}),
     "clock_skew": _Kind("the venue's clock is fast (or, below 0, slow)", {"ms": 60_000}),
 }
-KINDS: Final = {**ANSWER_KINDS, **ROW_KINDS, **OTHER_KINDS}
+#: Faults of streams: of the handshake, of the connection, or of single messages with market data.
+STREAM_KINDS: Final[dict[str, _Kind]] = {
+    "ws_refuse": _Kind("the handshake is answered with an HTTP error", {"status": 503}),
+    "ws_disconnect": _Kind("the connection ends: with a close code or, at 0, without a word", {"code": 0}),
+    "ws_silence": _Kind("nothing comes; with pongs=0 no pongs either", {"seconds": 5.0, "pongs": 1}),
+    "ws_duplicate": _Kind("a message comes twice"),
+    "ws_reorder": _Kind("a message comes after the one behind it"),
+    "ws_skip": _Kind("a message is lost"),
+    "ws_checksum": _Kind("a checksum that is wrong"),
+    "ws_flood": _Kind("a message comes many times", {"copies": 100}),
+    "ws_rename": _Kind("a field has another name", {"field": "price", "to": "renamed"}),
+    "ws_garbage": _Kind("a message that is not JSON", {"text": "garbage"}),
+}
+KINDS: Final = {**ANSWER_KINDS, **ROW_KINDS, **OTHER_KINDS, **STREAM_KINDS}
 
 _WORDS: Final[dict[str, tuple[str, ...]]] = {
     "mode": ("length", "close"),
@@ -71,8 +84,9 @@ class Fault:
 
     Attributes:
         kind: One of ``KINDS``.
-        path: Only requests whose ``host/path`` contains this.
-        symbol: Only requests for this instrument: the venue's name of it or the unified symbol.
+        path: Only requests whose ``host/path`` contains this, or messages whose ``host/path channel`` does.
+        symbol: Only requests for this instrument: the venue's name of it or the unified symbol, which is what
+            messages of streams go by.
         times: How often in all; None is for ever.
         after: So many matching requests go well first.
         every: Of the matching requests after that, each n-th one.
@@ -224,7 +238,7 @@ class FaultPlan:
 
         Args:
             kinds: Only faults of these kinds are asked (and counted).
-            where: The request's ``host/path``.
+            where: The request's ``host/path``; of a message its ``host/path channel``.
             names: What the request's instrument is called, as ``plain_name`` writes it.
             one: Stop at the first fault that strikes; those behind it are not counted.
         """

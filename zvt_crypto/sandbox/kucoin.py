@@ -2,8 +2,8 @@
 
 Follows https://www.kucoin.com/docs-new/rest/spot-trading/market-data/get-klines and the pages beside it. What
 KuCoin does not document is simulated thus: ``endAt`` is exclusive; a request of candles without ``startAt``
-answers the newest hundred. Not there: candles of a month (answered as a type that is not provided),
-currencies, tickers, orders and accounts.
+answers the newest hundred. The token for streams is always the same. Not there: candles of a month (answered
+as a type that is not provided), currencies, tickers, orders and accounts.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ TYPES: Final[dict[str, int]] = {
 }
 #: Depths of an order book that can be asked for.
 DEPTHS: Final = ("20", "100")
+#: The token that opens the streams of both APIs.
+BULLET: Final = "sandbox/token+of=="
 #: Trades in an answer.
 NEWEST_TRADES: Final = 100
 FOREVER: Final = 2**53
@@ -50,9 +52,11 @@ class KucoinApi(Venue):
 
     Attributes:
         weights: Weight of a request by the start of its path; 3 for others.
+        streams: Where the streams of the same markets are.
     """
 
     weights: ClassVar[Mapping[str, int]]
+    streams: ClassVar[str]
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -69,6 +73,7 @@ class KucoinApi(Venue):
         return {
             "/api/v1/timestamp": lambda call: success(str(call.now).encode()),
             "/api/v1/status": lambda call: success(b'{"status":"open","msg":""}'),
+            "/api/v1/bullet-public": self._bullet,
         }
 
     def answer(self, call: Call) -> Answer:
@@ -100,6 +105,11 @@ class KucoinApi(Venue):
             raise self.unknown_symbol(name, call.path)
         return self.listed[name]
 
+    def _bullet(self, call: Call) -> Answer:
+        timing = {"pingInterval": 18_000, "pingTimeout": 10_000}
+        server = {"endpoint": self.streams, "encrypt": True, "protocol": "websocket", **timing}
+        return success(orjson.dumps({"token": BULLET, "instanceServers": [server]}))
+
     @abstractmethod
     def unknown_symbol(self, name: str, path: str) -> Refused:
         """What a request for a symbol that is not listed is answered."""
@@ -118,8 +128,10 @@ class KucoinSpot(KucoinApi):
 
     name = "kucoin spot"
     hosts = ("api.kucoin.com",)
+    streams = "wss://ws-api-spot.kucoin.com/"
     row_paths = ("/api/v1/market/candles", "/api/v1/market/histories")
     weights: ClassVar[Mapping[str, int]] = {
+        "/api/v1/bullet-public": 10,
         "/api/v2/symbols": 4,
         "/api/v1/market/orderbook/level2_20": 2,
         "/api/v1/market/orderbook/level2_100": 4,
@@ -172,7 +184,7 @@ class KucoinSpot(KucoinApi):
         depth = depth_of(self, call)
         book = self.market.book(self.wanted(call).symbol, depth, call.now)
         sides = f'"time":{book.ts},"sequence":"{book.sequence}","bids":'.encode()
-        return success(b"{" + sides + _level_rows(book.bids) + b',"asks":' + _level_rows(book.asks) + b"}")
+        return success(b"{" + sides + level_rows(book.bids) + b',"asks":' + level_rows(book.asks) + b"}")
 
 
 def candle_rows(rows: Candles) -> bytes:
@@ -251,7 +263,8 @@ def depth_of(venue: Venue, call: Call) -> int:
     return int(call.query["size"])
 
 
-def _level_rows(levels: Array) -> bytes:
+def level_rows(levels: Array) -> bytes:
+    """One side of an order book of a pair: price and size as text, the best first."""
     price, volume = (decimal_text(np.ascontiguousarray(levels[:, column])) for column in (0, 1))
     return json_rows('["', price, '","', volume, '"]')
 

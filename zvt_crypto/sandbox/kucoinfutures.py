@@ -45,7 +45,7 @@ _MOST_CANDLES: Final = 500
 _MOST_PAYMENTS: Final = 100
 _STABLE: Final = ("USDT", "USDC")
 #: Before the ids of the orders that a trade fills.
-_ORDER_IDS: Final = 236_679_660_000_000_000
+ORDER_IDS: Final = 236_679_660_000_000_000
 
 
 class KucoinFutures(KucoinApi):
@@ -53,8 +53,10 @@ class KucoinFutures(KucoinApi):
 
     name = "kucoin futures"
     hosts = ("api-futures.kucoin.com",)
+    streams = "wss://ws-api-futures.kucoin.com/"
     row_paths = ("/api/v1/kline/query", "/api/v1/trade/history", "/api/v1/contract/funding-rates")
     weights: ClassVar[Mapping[str, int]] = {
+        "/api/v1/bullet-public": 10,
         "/api/v1/timestamp": 2,
         "/api/v1/status": 4,
         "/api/v1/trade/history": 5,
@@ -142,7 +144,7 @@ def candle_rows(rows: Candles, instrument: Instrument) -> bytes:
     else:
         lots, value = rows.volume / kucoin_info.lot_size(instrument), rows.turnover
     prices = [decimal_text(getattr(rows, n), None, rows.nan_text) for n in ("open", "high", "low", "close")]
-    amounts = [_lots_text(lots, instrument, rows.nan_text), decimal_text(value, None, rows.nan_text)]
+    amounts = [lots_text(lots, instrument, rows.nan_text), decimal_text(value, None, rows.nan_text)]
     texts = [decimal_text(rows.ts), *prices, *amounts]
     separated = [part for text in texts for part in (",", text)]
     return json_rows("[", *separated[1:], "]")
@@ -158,13 +160,13 @@ def trade_rows(rows: Trades, instrument: Instrument) -> bytes:
         ',"contractId":1,"tradeId":"',
         ids,
         '","makerOrderId":"',
-        decimal_text(_ORDER_IDS + 2 * newest_first.id),
+        decimal_text(ORDER_IDS + 2 * newest_first.id),
         '","takerOrderId":"',
-        decimal_text(_ORDER_IDS + 2 * newest_first.id + 1),
+        decimal_text(ORDER_IDS + 2 * newest_first.id + 1),
         '","ts":',
         nanoseconds(newest_first),
         ',"size":',
-        _size_text(newest_first.price, newest_first.volume, instrument, rows.nan_text),
+        size_text(newest_first.price, newest_first.volume, instrument, rows.nan_text),
         ',"price":"',
         decimal_text(newest_first.price, None, rows.nan_text),
         '","side":"',
@@ -188,14 +190,16 @@ def funding_rows(rows: Fundings, name: str) -> bytes:
 def level_rows(levels: Array, instrument: Instrument) -> bytes:
     """One side of an order book: price and lots as numbers, the best first."""
     price, volume = np.ascontiguousarray(levels[:, 0]), np.ascontiguousarray(levels[:, 1])
-    return json_rows("[", decimal_text(price), ",", _size_text(price, volume, instrument), "]")
+    return json_rows("[", decimal_text(price), ",", size_text(price, volume, instrument), "]")
 
 
-def _size_text(price: Array, volume: Array, instrument: Instrument, nan_text: str = "NaN") -> pa.Array:
+def size_text(price: Array, volume: Array, instrument: Instrument, nan_text: str = "NaN") -> pa.Array:
+    """Lots of each trade or level."""
     size = price * volume if instrument.inverse else volume / kucoin_info.lot_size(instrument)
-    return _lots_text(size, instrument, nan_text)
+    return lots_text(size, instrument, nan_text)
 
 
-def _lots_text(lots: Array, instrument: Instrument, nan_text: str) -> pa.Array:
+def lots_text(lots: Array, instrument: Instrument, nan_text: str = "NaN") -> pa.Array:
+    """Lots: whole numbers but those of inverse contracts."""
     digits = instrument.turnover_digits if instrument.inverse else 0
     return decimal_text(np.round(lots, digits), digits if digits == 0 else None, nan_text)

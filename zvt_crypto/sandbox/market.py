@@ -23,6 +23,9 @@ from zvt_crypto.sandbox.events import Book, Fundings, Trades, TradeSpan
 Array = npt.NDArray[Any]
 Now = int | None | Callable[[], int]
 
+#: How long an order book stays as it is, unless a market is told otherwise.
+BOOK_STEP_MS: Final = 50
+
 _SUMS: Final = ("volume", "turnover", "trade_count", "taker_volume", "taker_turnover")
 _INTEGERS: Final = ("ts", "trade_count")
 
@@ -206,10 +209,20 @@ class Market(ABC):
     Args:
         instruments: What is traded.
         now: The exchange's clock: None for the real one, epoch ms for one that stands still, or a function.
+
+    Attributes:
+        book_step_ms: How long an order book stays as it is: its states are those at multiples of this.
+        published: Time of the newest states of order books that are shown, epoch ms; None shows those of any
+            time. Streams set it, so that no answer has a state between two that they told.
     """
+
+    #: Most levels that an order book has on each side.
+    book_levels: int = 5000
 
     def __init__(self, instruments: Iterable[Instrument], now: Now = None) -> None:
         self.instruments: dict[str, Instrument] = {i.symbol: i for i in instruments}
+        self.book_step_ms = BOOK_STEP_MS
+        self.published: int | None = None
         self._now = now
 
     def now(self) -> int:
@@ -256,12 +269,17 @@ class Market(ABC):
         return self._fundings(self.instrument(symbol), start, end if now is None else min(end, now + 1))
 
     def book(self, symbol: str, depth: int, now: int) -> Book:
-        """The order book at ``now``, with so many levels on each side.
+        """The state of the order book at ``now``, with at most so many levels on each side.
+
+        Fewer levels are the best ones of more; the time of a state is when it began.
 
         Raises:
             InvalidArgument: The symbol is unknown.
         """
-        return self._book(self.instrument(symbol), depth, now)
+        shown = now if self.published is None else min(now, self.published)
+        return self._book(
+            self.instrument(symbol), min(depth, self.book_levels), floor_ms(shown, self.book_step_ms)
+        )
 
     @abstractmethod
     def _trades(self, span: TradeSpan) -> Trades:
@@ -272,8 +290,8 @@ class Market(ABC):
         """The funding events in ``[start, end)``."""
 
     @abstractmethod
-    def _book(self, instrument: Instrument, depth: int, now: int) -> Book:
-        """The order book at a time."""
+    def _book(self, instrument: Instrument, depth: int, at: int) -> Book:
+        """The state of the order book that begins at a time, a multiple of ``book_step_ms``."""
 
     @abstractmethod
     def extent(self, span: Span, now: int | None = None) -> tuple[int, int]:
@@ -293,6 +311,17 @@ class Market(ABC):
             return self.instruments[symbol]
         except KeyError:
             raise unknown_value("symbol", symbol, self.instruments) from None
+
+
+def running_clock(start: int, speed: float = 1.0) -> Callable[[], int]:
+    """An exchange's clock that begins at a time now and runs so many times as fast as the real one.
+
+    Args:
+        start: Epoch ms.
+        speed: 60 makes a minute of a second.
+    """
+    began = time.monotonic()
+    return lambda: start + int((time.monotonic() - began) * 1000 * speed)
 
 
 def aligned(span: Span) -> tuple[int, int]:

@@ -114,9 +114,9 @@ class ReplayMarket(Market):
             return Fundings.empty()
         return rows.take((rows.ts >= start) & (rows.ts < end))
 
-    def _book(self, instrument: Instrument, depth: int, now: int) -> Book:
+    def _book(self, instrument: Instrument, depth: int, at: int) -> Book:
         # No file of this market holds books.
-        return Book(now, 0, np.zeros((0, 2)), np.zeros((0, 2)))
+        return Book(at, 0, np.zeros((0, 2)), np.zeros((0, 2)))
 
     def _instrument_of(self, symbol: str) -> Instrument:
         if len(self._rows[symbol]):

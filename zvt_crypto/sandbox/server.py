@@ -1,8 +1,10 @@
-"""The sandbox as an HTTP server: in a thread, in the foreground, or as a process of its own.
+"""The sandbox as a server of HTTP and WebSocket: in a thread, in the foreground, or as a process of its own.
 
 A venue's ``https://{host}{path}`` is found at ``http://{address}/{host}{path}``, which is where the setting
-``ZVT_CRYPTO_GATEWAY`` sends a client. ``GET /`` tells what there is. ``POST /_faults`` with
-``{"faults": ["status:429,times=3"]}`` replaces the faults in force, ``DELETE /_faults`` ends them.
+``ZVT_CRYPTO_GATEWAY`` sends a client; its streams, ``wss://{host}{path}``, at ``ws://{address}/{host}{path}``.
+``GET /`` tells what there is and who is connected. ``POST /_faults`` with
+``{"faults": ["status:429,times=3"]}`` replaces the faults in force, ``DELETE /_faults`` ends them, and
+``DELETE /_connections`` cuts all streams.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from zvt_crypto.core.errors import InvalidArgument, ZvtCryptoError
 from zvt_crypto.sandbox.captures import Captures
 from zvt_crypto.sandbox.exchange import Exchange, Outcome
 from zvt_crypto.sandbox.faults import Fault, FaultPlan
+from zvt_crypto.sandbox.live import ConnectionState, Live
 from zvt_crypto.sandbox.market import Market
 from zvt_crypto.sandbox.simulated import SimulatedMarket
+from zvt_crypto.sandbox.stream_captures import StreamCaptures
 from zvt_crypto.sandbox.venue import Answer
 
 _REQUESTS_KEPT: Final = 200_000
@@ -52,6 +56,13 @@ class Sandbox:
         host: Address to listen at.
         captures: Files of recorded answers, which take precedence over generated ones.
         seed: Seed of the simulated market and of what faults draw.
+        tick_ms: Real time between two looks of the streams at the market.
+        book_step_ms: How long an order book stays as it is; None leaves it to the market.
+        stream_captures: Files of recorded streams and of the answers that belong to them: the market.
+        speed: How many times as fast as it was recorded a stream is sent; None sends it all at once.
+
+    Raises:
+        InvalidArgument: An argument is wrong, or a file cannot be read.
     """
 
     def __init__(
@@ -63,12 +74,27 @@ class Sandbox:
         host: str = "127.0.0.1",
         captures: Iterable[str | Path] = (),
         seed: int = 0,
+        tick_ms: int = 50,
+        book_step_ms: int | None = None,
+        stream_captures: Iterable[str | Path] = (),
+        speed: float | None = 1.0,
     ) -> None:
+        if tick_ms < 1 or (book_step_ms is not None and book_step_ms < 1):
+            raise InvalidArgument("tick_ms and book_step_ms must be at least 1")
+        paths = tuple(stream_captures)
+        streams = StreamCaptures(paths, speed) if paths else None
+        if streams is not None:
+            if market is not None:
+                raise InvalidArgument("a sandbox has recorded streams or a market, not both")
+            market = streams.market
         self.market = SimulatedMarket(seed) if market is None else market
+        if book_step_ms is not None:
+            self.market.book_step_ms = book_step_ms
         self.host = host
         self.port = port
         self._plan = FaultPlan(faults, seed)
-        self._exchange = Exchange(self.market, self._plan, Captures(captures), seed)
+        self._exchange = Exchange(self.market, self._plan, Captures(captures), seed, streams)
+        self._live = Live(self.market, self._exchange.venues, self._plan, tick_ms, streams)
         self._requests: deque[Request] = deque(maxlen=_REQUESTS_KEPT)
         self._ready = threading.Event()
         self._failure: OSError | None = None
@@ -85,6 +111,16 @@ class Sandbox:
     def requests(self) -> list[Request]:
         """The requests to venues so far, the oldest first (the last 200,000 are kept)."""
         return list(self._requests.copy())
+
+    @property
+    def connections(self) -> list[ConnectionState]:
+        """The connections to streams that there are now."""
+        return self._live.states()
+
+    def drop_connections(self) -> None:
+        """Cut all connections to streams, as if the line were dead."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._live.drop)
 
     def forget_requests(self) -> None:
         """Start ``requests`` anew."""
@@ -148,9 +184,18 @@ class Sandbox:
             if signals:
                 self._stop_on_signals()
             on_ready(self.url)
-            await self._stop.wait()
+            await self._tick_until_stopped(self._stop)
         finally:
+            self._live.drop()
             await runner.cleanup()
+
+    async def _tick_until_stopped(self, stop: asyncio.Event) -> None:
+        ticks, stopped = asyncio.ensure_future(self._live.run()), asyncio.ensure_future(stop.wait())
+        done, running = await asyncio.wait((ticks, stopped), return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            task.cancel()
+        for task in done:
+            task.result()  # an error in a tick ends the sandbox
 
     def _run_in_thread(self) -> None:
         try:
@@ -170,11 +215,16 @@ class Sandbox:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         host, _, path = request.path[1:].partition("/")
         if host == "":
-            return _response(Answer.json(self._exchange.summary()))
+            return _response(Answer.json({**self._exchange.summary(), **self._live.summary()}))
         if host == "_faults":
             return _response(await self._change_faults(request))
+        if host == "_connections":
+            return _response(self._change_connections(request))
         query = dict(request.query)
         self._requests.append(Request(time.time(), host, f"/{path}", query))
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            served = await self._live.serve(request, host, f"/{path}", query)
+            return _response(served) if isinstance(served, Answer) else served
         outcome = self._exchange.answer(host, f"/{path}", query)
         if outcome.pause:
             await asyncio.sleep(outcome.pause)
@@ -191,6 +241,11 @@ class Sandbox:
         except ZvtCryptoError as error:
             return Answer.json(error.as_dict(), error.http_status)
         return Answer.json({"faults": self._exchange.summary()["faults"]})
+
+    def _change_connections(self, request: web.BaseRequest) -> Answer:
+        if request.method == "DELETE":
+            self._live.drop()
+        return Answer.json({"connections": [state._asdict() for state in self._live.states()]})
 
 
 async def _spoiled(request: web.BaseRequest, outcome: Outcome) -> web.StreamResponse:

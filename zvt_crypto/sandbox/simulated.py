@@ -3,7 +3,8 @@
 An asset's price in dollars is its anchor times the exponential of a few octaves of value noise (the level,
 the same from whichever day it is looked at) plus, within each day, a random walk that ends where it began. A
 pair's price is the quotient of two assets, so pairs and perpetuals of the same assets move together. Minutes
-are kept as integers of ticks and lots; coarser candles are their exact aggregates.
+are kept as integers of ticks and lots; coarser candles are their exact aggregates. Every day has the same
+number of trades, so their ids have no holes and still tell their day.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from zvt_crypto.core.levels import DAY_MS, HOUR_MS, MINUTE_MS, floor_ms
 from zvt_crypto.sandbox.events import Book, Fundings, Trades, TradeSpan, joined
 from zvt_crypto.sandbox.instruments import ANCHOR_PRICE, INSTRUMENTS
 from zvt_crypto.sandbox.market import Array, Candles, Instrument, Market, Now, Span, aggregate, aligned
+from zvt_crypto.sandbox.noise import uniform
+from zvt_crypto.sandbox.simulated_books import book_at
 from zvt_crypto.sandbox.simulated_events import (
     FEWEST_TRADES,
-    IDS_PER_MINUTE,
-    book_around,
     funding_times,
     fundings_at,
     trades_of,
@@ -35,8 +36,11 @@ _LEVEL_OCTAVES: Final = tuple((_DAY_MINUTES * 4**k // 4, 0.0115 * 2**k) for k in
 _PREMIUM_OCTAVES: Final = ((6 * 60, 0.0002), (_DAY_MINUTES, 0.0004))
 _MINUTE_SIGMA: Final = 0.0006
 _WICK_SIGMA: Final = 0.0004
-#: How long an order book stays as it is.
-_BOOK_MS: Final = 100
+#: Least distance of two levels of an order book, as a part of the price.
+_LEVEL_DISTANCE: Final = 1e-5
+#: Pairs of trades in a minute, on average: at most so many in all, and so many for each lot of its volume.
+_PAIRS_PER_MINUTE: Final = 500.0
+_PAIRS_PER_LOT: Final = 0.1
 
 
 class SimulatedMarket(Market):
@@ -54,6 +58,8 @@ class SimulatedMarket(Market):
         super().__init__(instruments, now)
         self.seed = seed
         self._path = lru_cache(maxsize=256)(self._make_path)
+        self._whole_day = lru_cache(maxsize=64)(self._make_whole_day)
+        self._first_ids = lru_cache(maxsize=256)(self._make_first_ids)
         self._minutes = lru_cache(maxsize=256)(self._make_minutes)
         self._block = lru_cache(maxsize=8192)(self._make_block)
         self._hour_trades = lru_cache(maxsize=64)(self._make_hour_trades)
@@ -92,9 +98,9 @@ class SimulatedMarket(Market):
         start = max(span.start, instrument.listed)
         end = min(span.end, instrument.delisted or span.end)
         if span.after_id is not None:
-            start = max(start, span.after_id // IDS_PER_MINUTE * MINUTE_MS)
+            start = max(start, self._minute_of_trade(instrument, span.after_id))
         if span.before_id is not None:
-            end = min(end, (span.before_id // IDS_PER_MINUTE + 1) * MINUTE_MS)
+            end = min(end, self._minute_of_trade(instrument, span.before_id) + MINUTE_MS)
         hours = range(start // HOUR_MS, -(-min(end, self.now() + 1) // HOUR_MS))
         parts: list[Trades] = []
         for hour in reversed(hours) if span.newest else hours:
@@ -107,7 +113,22 @@ class SimulatedMarket(Market):
         start = hour * HOUR_MS
         minutes = self._rows(Span(symbol, MINUTE_MS, start, start + HOUR_MS), start + HOUR_MS)
         rng = np.random.Generator(np.random.Philox(key=[self._key("fills", symbol), hour]))
-        return trades_of(minutes, self.instrument(symbol), rng)
+        first_ids = self._first_ids(symbol, start // DAY_MS)[minutes.ts % DAY_MS // MINUTE_MS]
+        return trades_of(minutes, first_ids, self.instrument(symbol), rng)
+
+    def _make_first_ids(self, symbol: str, day: int) -> Array:
+        """Id of the first trade of each minute of a day."""
+        count = self._whole_day(symbol, day).trade_count
+        return np.asarray(day * _trades_per_day(self.instrument(symbol)) + np.cumsum(count) - count)
+
+    def _minute_of_trade(self, instrument: Instrument, number: int) -> int:
+        """When the minute of a trade began; the day of the listing or tomorrow if there is no such trade."""
+        days = instrument.listed // DAY_MS, self.now() // DAY_MS + 1
+        day = number // _trades_per_day(instrument)
+        if not days[0] <= day <= days[1]:
+            return (days[0] if day < days[0] else days[1]) * DAY_MS
+        minute = np.searchsorted(self._first_ids(instrument.symbol, day), number, side="right") - 1
+        return day * DAY_MS + int(minute) * MINUTE_MS
 
     def _fundings(self, instrument: Instrument, start: int, end: int) -> Fundings:
         if instrument.settle is None:
@@ -118,24 +139,34 @@ class SimulatedMarket(Market):
             due = due[due < instrument.delisted]
         opens = [self._rows(Span(instrument.symbol, MINUTE_MS, t, t + MINUTE_MS), t + MINUTE_MS) for t in due]
         marks = np.array([rows.open[0] for rows in opens], np.float64) / 10.0**instrument.price_digits
-        events = fundings_at(due, marks, _hash(self._key("funding", instrument.symbol), due))
+        events = fundings_at(due, marks, 2 * uniform(self._key("funding", instrument.symbol), due) - 1)
         return events.take((events.ts >= start) & (events.ts < end))
 
-    def _book(self, instrument: Instrument, depth: int, now: int) -> Book:
-        opened = floor_ms(min(now, (instrument.delisted or now + 1) - 1), MINUTE_MS)
+    def _book(self, instrument: Instrument, depth: int, at: int) -> Book:
+        shown = min(at, (instrument.delisted or at + 1) - 1)
+        opened = floor_ms(shown, MINUTE_MS)
         minute = self._rows(
             Span(instrument.symbol, MINUTE_MS, opened, opened + MINUTE_MS), opened + MINUTE_MS
         )
-        price = int(_cut_last(minute, now).close[-1])
-        state = now // _BOOK_MS
-        rng = np.random.Generator(np.random.Philox(key=[self._key("book", instrument.symbol), state]))
-        return book_around(price, instrument, depth, now, state, rng)
+        sequence = at // self.book_step_ms
+        if not len(minute):
+            return Book(at, sequence, np.zeros((0, 2)), np.zeros((0, 2)))
+        price = int(_cut_last(minute, shown).close[-1])
+        unit = max(1, round(_LEVEL_DISTANCE * _anchor(instrument) * 10.0**instrument.price_digits))
+        return book_at(price, instrument, depth, at, sequence, unit, self._key("book", instrument.symbol))
 
     def _make_block(self, symbol: str, step: int, day: int) -> Candles:
         minutes = self._minutes(symbol, day)
         return minutes if step == MINUTE_MS else aggregate(minutes, step)
 
     def _make_minutes(self, symbol: str, day: int) -> Candles:
+        instrument = self.instrument(symbol)
+        return self._whole_day(symbol, day).between(
+            instrument.listed, instrument.delisted or (day + 1) * DAY_MS
+        )
+
+    def _make_whole_day(self, symbol: str, day: int) -> Candles:
+        """The minutes of a day, also those before the listing and after the delisting."""
         instrument = self.instrument(symbol)
         premium = _value_noise(self._key("premium", symbol), _day_minutes(day), _PREMIUM_OCTAVES)
         price = np.exp(self._path(instrument.base, day) - self._path(instrument.quote, day) + premium)
@@ -146,8 +177,7 @@ class SimulatedMarket(Market):
         high = np.maximum(opened, closed) + np.rint(wicks[0]).astype(np.int64)
         low = np.maximum(1, np.minimum(opened, closed) - np.rint(wicks[1]).astype(np.int64))
         sizes = _sizes(rng, instrument, price, opened + high + low + closed)
-        rows = Candles(_day_minutes(day)[:-1] * MINUTE_MS, opened, high, low, closed, *sizes)
-        return rows.between(instrument.listed, instrument.delisted or (day + 1) * DAY_MS)
+        return Candles(_day_minutes(day)[:-1] * MINUTE_MS, opened, high, low, closed, *sizes)
 
     def _make_path(self, asset: str, day: int) -> Array:
         """Logarithm of an asset's price in dollars at the 1441 minute boundaries of a day."""
@@ -180,20 +210,12 @@ def _value_noise(key: int, minutes: Array, octaves: tuple[tuple[int, float], ...
     total = np.zeros(len(minutes))
     for number, (period, amplitude) in enumerate(octaves):
         lattice = minutes // period
-        points = _hash(key + number, np.arange(lattice[0], lattice[-1] + 2))
+        points = 2 * uniform(key + number, np.arange(lattice[0], lattice[-1] + 2)) - 1
         at = (minutes % period) / period
         blend = at * at * (3.0 - 2.0 * at)
         index = lattice - lattice[0]
         total += amplitude * (points[index] * (1.0 - blend) + points[index + 1] * blend)
     return total
-
-
-def _hash(key: int, values: Array) -> Array:
-    """A number in [-1, 1) for each integer (the finaliser of SplitMix64)."""
-    z = values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(key & 0xFFFF_FFFF_FFFF_FFFF)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (z ^ (z >> np.uint64(31))) / 2.0**63 - 1.0
 
 
 def _sizes(rng: np.random.Generator, instrument: Instrument, price: Array, total: Array) -> tuple[Array, ...]:
@@ -205,14 +227,35 @@ def _sizes(rng: np.random.Generator, instrument: Instrument, price: Array, total
     busy = 1.0 + 0.5 * np.sin((hour - 9.0) * np.pi / 12.0) + 400.0 * np.abs(np.diff(np.log(price)))
     usual = instrument.daily_turnover / _DAY_MINUTES / price[:-1]
     wanted = usual * busy * rng.lognormal(-0.3, 0.7, _DAY_MINUTES)
-    lots = np.maximum(FEWEST_TRADES, np.rint(wanted * 10**instrument.quantity_digits))
+    pairs = _shared_out(busy * rng.uniform(0.5, 1.5, _DAY_MINUTES), _pairs_per_day(instrument))
+    count = FEWEST_TRADES + 2 * pairs
+    lots = np.maximum(count, np.rint(wanted * 10**instrument.quantity_digits))
     volume = lots.astype(np.int64)
-    pairs = np.floor(450.0 * busy * rng.uniform(0.5, 1.5, _DAY_MINUTES)).astype(np.int64)
-    most = (np.minimum(volume, IDS_PER_MINUTE) - FEWEST_TRADES) // 2
-    count = FEWEST_TRADES + 2 * np.minimum(pairs, most)
     taker = np.rint(volume * rng.uniform(0.3, 0.7, _DAY_MINUTES)).astype(np.int64)
     average = total // 4
     return volume, total + (volume - 4) * average, count, taker, taker * average
+
+
+def _anchor(instrument: Instrument) -> float:
+    """Price around which an instrument moves."""
+    return float(ANCHOR_PRICE.get(instrument.base, 1.0) / ANCHOR_PRICE.get(instrument.quote, 1.0))
+
+
+def _pairs_per_day(instrument: Instrument) -> int:
+    """Pairs of trades in a day (see ``trades_of``): fewer where a minute's volume is few lots."""
+    lots = instrument.daily_turnover / _DAY_MINUTES / _anchor(instrument) * 10.0**instrument.quantity_digits
+    return round(_DAY_MINUTES * min(_PAIRS_PER_MINUTE, max(1.0, _PAIRS_PER_LOT * lots)))
+
+
+def _trades_per_day(instrument: Instrument) -> int:
+    return FEWEST_TRADES * _DAY_MINUTES + 2 * _pairs_per_day(instrument)
+
+
+def _shared_out(weights: Array, total: int) -> Array:
+    """Integers that add up to a total, in proportion to weights."""
+    bounds = np.floor(np.cumsum(weights) / np.sum(weights) * total + 0.5).astype(np.int64)
+    bounds[-1] = total
+    return np.asarray(np.diff(bounds, prepend=0))
 
 
 def _cut_last(minutes: Candles, now: int) -> Candles:

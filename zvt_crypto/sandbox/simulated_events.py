@@ -1,4 +1,4 @@
-"""Trades that add up to simulated minutes, funding events and order books, all from a random generator.
+"""Trades that add up to simulated minutes, and funding events, from a random generator.
 
 A minute's trades have its open, high, low and close, its volume, turnover and number of trades, to the last
 digit: one lot is traded at each of the four prices, and the rest in pairs as far above as below the average.
@@ -11,23 +11,22 @@ from typing import Final
 import numpy as np
 
 from zvt_crypto.core.levels import HOUR_MS, MINUTE_MS
-from zvt_crypto.sandbox.events import Array, Book, Fundings, Trades
+from zvt_crypto.sandbox.events import Array, Fundings, Trades
 from zvt_crypto.sandbox.market import Candles, Instrument
 
-#: Ids of a minute's trades begin at its number times this.
-IDS_PER_MINUTE: Final = 4096
 #: One trade at each of a candle's four prices and one at their average: what a minute has at least.
 FEWEST_TRADES: Final = 5
 _LATEST_MS: Final = 20
 
 
-def trades_of(minutes: Candles, instrument: Instrument, rng: np.random.Generator) -> Trades:
+def trades_of(minutes: Candles, first_ids: Array, instrument: Instrument, rng: np.random.Generator) -> Trades:
     """The trades of minutes.
 
     Args:
         minutes: Candles of one minute in integers of ticks and lots; every count is odd and at least
             ``FEWEST_TRADES``, every volume at least the count, and the turnover is that of one lot at each of
             the four prices and of the rest at their average, rounded down.
+        first_ids: Id of each minute's first trade.
         instrument: What is traded.
         rng: Decides times, sizes and sides.
     """
@@ -43,7 +42,7 @@ def trades_of(minutes: Candles, instrument: Instrument, rng: np.random.Generator
     return Trades(
         minutes.ts[of_minute] + offsets,
         np.sort(rng.integers(0, 1_000_000, total)),
-        minutes.ts[of_minute] // MINUTE_MS * IDS_PER_MINUTE + ordinal,
+        first_ids[of_minute] + ordinal,
         ticks / 10.0**instrument.price_digits,
         lots / 10.0**instrument.quantity_digits,
         rng.random(total) < 0.5,
@@ -99,16 +98,3 @@ def fundings_at(times: Array, mark_price: Array, noise: Array) -> Fundings:
     """
     late = np.floor((noise + 1) * 1e6).astype(np.int64) % _LATEST_MS
     return Fundings(times + late, np.round(0.0001 + 0.0003 * noise, 8), mark_price)
-
-
-def book_around(
-    price: int, instrument: Instrument, depth: int, now: int, sequence: int, rng: np.random.Generator
-) -> Book:
-    """An order book around a price in ticks; bids end where the price would be zero."""
-    levels = 1 + np.cumsum(rng.integers(1, 4, (2, depth)), axis=1)
-    usual = instrument.daily_turnover / 20_000 / (price / 10.0**instrument.price_digits)
-    lots = 1 + np.floor(usual * 10**instrument.quantity_digits * rng.exponential(1.0, (2, depth)))
-    tick, lot = 10.0**instrument.price_digits, 10.0**instrument.quantity_digits
-    bids = np.column_stack([(price - levels[0]) / tick, lots[0] / lot])
-    asks = np.column_stack([(price + levels[1] - 1) / tick, lots[1] / lot])
-    return Book(now, sequence, bids[bids[:, 0] > 0], asks)

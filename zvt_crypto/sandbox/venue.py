@@ -10,7 +10,7 @@ import inspect
 import pkgutil
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -160,20 +160,23 @@ def html(status: int, title: str) -> Answer:
     return Answer(f"{page}</h1></center>\r\n</body>\r\n</html>\r\n".encode(), status, {}, "text/html")
 
 
-def discover(market: Market, pages: Pages) -> dict[str, Venue]:
-    """All venues of this package by host name."""
-    venues: dict[str, Venue] = {}
+def concrete_classes() -> Iterator[type]:
+    """The classes that modules of this package define, but for those with abstract methods."""
     for module_info in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if module_info.name.startswith("_"):
             continue
         module = importlib.import_module(f"{__package__}.{module_info.name}")
         for kind in vars(module).values():
-            if _is_venue(kind, module.__name__):
-                venues.update(dict.fromkeys(kind.hosts, kind(market, pages)))
+            # Where it is defined comes first: Python 3.10 takes ``Callable[...]`` for a class until it looks.
+            is_local = getattr(kind, "__module__", None) == module.__name__
+            if is_local and isinstance(kind, type) and not inspect.isabstract(kind):
+                yield kind
+
+
+def discover(market: Market, pages: Pages) -> dict[str, Venue]:
+    """All venues of this package by host name."""
+    venues: dict[str, Venue] = {}
+    for kind in concrete_classes():
+        if issubclass(kind, Venue):
+            venues.update(dict.fromkeys(kind.hosts, kind(market, pages)))
     return venues
-
-
-def _is_venue(kind: object, module: str) -> bool:
-    # Where it is defined comes first: Python 3.10 takes ``Callable[...]`` for a class until it looks.
-    is_local = getattr(kind, "__module__", None) == module
-    return is_local and isinstance(kind, type) and issubclass(kind, Venue) and not inspect.isabstract(kind)
