@@ -263,18 +263,27 @@ def import_exchange(ccxt_id: str) -> tuple[type, type[Exception]]:
     vars(package).update({name: kind for name, kind in vars(errors).items() if isinstance(kind, type)})
     vars(package)["Exchange"] = importlib.import_module("ccxt.base.exchange").Exchange
     module = importlib.import_module(f"ccxt.async_support.{ccxt_id}")
-    return getattr(module, ccxt_id), errors.BaseError
+    kind = getattr(module, ccxt_id)
+    _show_classes("ccxt.async_support", kind)
+    return kind, errors.BaseError
 
 
 def import_streaming(ccxt_id: str) -> tuple[type, type, type[Exception]]:
     """A class of ccxt.pro, the class of ccxt's WebSocket connections, and ccxt's root error; as lightly."""
-    rest, failure = import_exchange(ccxt_id)
-    package = sys.modules[f"{CCXT}.async_support"]
-    for parent in rest.__mro__:
-        # ccxt.pro's modules take the class from the package, where only its module stands as yet.
-        if parent.__module__.startswith(f"{package.__name__}.") and parent.__module__.count(".") == 2:
-            vars(package)[parent.__name__] = parent
+    _, failure = import_exchange(ccxt_id)
     make_lazy("ccxt.pro", list(sys.modules[CCXT].__path__))
     module = importlib.import_module(f"ccxt.pro.{ccxt_id}")
+    kind = getattr(module, ccxt_id)
+    _show_classes("ccxt.pro", kind)
     connections = importlib.import_module("ccxt.async_support.base.ws.client")
-    return getattr(module, ccxt_id), connections.Client, failure
+    return kind, connections.Client, failure
+
+
+def _show_classes(package: str, kind: type) -> None:
+    """Put a class and those that it derives from where the package has them once it is loaded.
+
+    Until then their modules stand there, which have the same names.
+    """
+    for parent in kind.__mro__:
+        if parent.__module__ == f"{package}.{parent.__name__}":
+            setattr(sys.modules[package], parent.__name__, parent)

@@ -149,7 +149,7 @@ class OkxStreams(Streams):
         "cryptopair": frozenset({"trades", "candles", "order_book"}),
         "cryptoperp": frozenset({"trades", "candles", "order_book", "funding"}),
     }
-    # Not documented, but so in all recordings; where it were not, a hole costs one request that finds nothing.
+    # Not documented, but so in all recordings; elsewhere a hole would cost a request that finds nothing.
     consecutive_ids = frozenset({"cryptopair", "cryptoperp"})
     levels = tuple(_CANDLE_CHANNELS)
     book_depths = {"cryptopair": (400,), "cryptoperp": (400,)}

@@ -63,8 +63,8 @@ class BookUpdate(NamedTuple):
     Attributes:
         topic: Whose book.
         is_snapshot: Whether the levels are the whole book; else those that changed, where amount 0 removes.
-        bids: ``(price, amount)`` as the venue counts amounts; where the venue sends checksums, also the texts
-            of both, as they are in the frame.
+        bids: ``(price, amount)`` as the venue counts amounts; where the venue sends checksums, also what
+            these are made of.
         asks: As ``bids``.
         last: The venue's number of the state that this leads to; None where it has none.
         first: The number of the first change in here, where one message holds the changes of many numbers.
