@@ -6,7 +6,7 @@ import pytest
 from conftest_recorders import DAY, NOW
 
 from zvt_crypto import CryptoPair, CryptoPair1hKdata
-from zvt_crypto.core.errors import InvalidArgument, NotSupported, PairNotFound, ProviderUnavailable
+from zvt_crypto.core.errors import InvalidArgument, PairNotFound, ProviderUnavailable
 from zvt_crypto.core.levels import iso
 
 START = iso(NOW - 2 * DAY)
@@ -109,11 +109,6 @@ def test_sleeping_time_pauses_between_pages():
     began = time.monotonic()
     record(codes=["btcusdt"], start_timestamp=START, sleeping_time=0.7)
     assert time.monotonic() - began >= 0.7
-
-
-def test_real_time_is_a_clear_not_yet():
-    with pytest.raises(NotSupported, match="not there yet"):
-        record(codes=["btcusdt"], real_time=True)
 
 
 @pytest.mark.parametrize(

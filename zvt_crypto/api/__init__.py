@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from zvt_crypto import zvt_bridge
 from zvt_crypto.api.arguments import Asked
-from zvt_crypto.core.config import load_settings
+from zvt_crypto.core.config import Settings, load_settings
 from zvt_crypto.core.errors import unknown_value
 from zvt_crypto.core.tables import tables
 from zvt_crypto.exchanges.base import venues
 from zvt_crypto.store.engine import Store
 from zvt_crypto.store.reader import read
+
+if TYPE_CHECKING:
+    from zvt_crypto.recorders.report import Report
+    from zvt_crypto.recorders.run import Selection
 
 
 class ZvtVerbs:
@@ -42,8 +46,15 @@ class ZvtVerbs:
                 raise unknown_value("provider", provider, [*venues(), *table.provider_map_recorder])
             from zvt_crypto.recorders.zvt_recorder import recorder_class
 
-            own = recorder_class(table, provider)
+            own = recorder_class(table, provider, keep_live)
         return own(**given).run()
+
+
+def keep_live(settings: Settings, selection: Selection) -> Report:
+    """Record what is missing since the start, or since the listing, and go on live; see ``LiveRun.start``."""
+    from zvt_crypto.stream.run import LiveRun
+
+    return LiveRun(settings, [selection], from_listing=True).start()
 
 
 def _batch(asked: Asked) -> pa.Table:

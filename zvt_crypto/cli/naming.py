@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from zvt_crypto.core.symbols import PERP
 from zvt_crypto.core.tables import tables
-from zvt_crypto.recorders.forecast import Forecast
-from zvt_crypto.recorders.report import Outcome
 
 
-def label(outcome: Outcome | Forecast) -> str:
-    """What an outcome is about, such as ``binance btcusdt 1m``, or ``binance cryptopair``."""
+class OfTable(Protocol):
+    """What is about one entity of one table."""
+
+    @property
+    def table(self) -> str:
+        """Name of the table."""
+
+    @property
+    def entity_id(self) -> str:
+        """The entity."""
+
+
+def label(outcome: OfTable) -> str:
+    """What something is about, such as ``binance btcusdt 1m``, or ``binance cryptopair``."""
     spec = tables.get(outcome.table)
     if spec is None or spec.layout == "entities":
         return outcome.entity_id.replace(f"{outcome.table}_", "") + f" {outcome.table}"

@@ -38,6 +38,10 @@ class Topic:
     level: str | None = None
     depth: int | None = None
 
+    def __hash__(self) -> int:
+        # For each message: what tells most topics apart, instead of every field of the instrument.
+        return hash((self.feed, self.instrument.native_id, self.level, self.depth))
+
     def __str__(self) -> str:
         detail = self.level or self.depth
         return f"{self.feed}{f' {detail}' if detail else ''} of {self.instrument.symbol}"

@@ -100,7 +100,7 @@ def select_entities(
     errors: list[ZvtCryptoError] = []
     for text in [*(codes or ()), *(entity_ids or ())]:
         try:
-            row = _find(text, spec, provider, known)
+            row = find_entity(text, spec, provider, known)
             chosen[row["id"]] = row
         except (PairNotFound, SymbolMappingError) as error:
             errors.append(error)
@@ -127,7 +127,19 @@ def entity_spec(entity_type: str) -> TableSpec:
     return next(s for s in tables.values() if s.layout == "entities" and s.entity_type == entity_type)
 
 
-def _find(text: str, spec: TableSpec, provider: str, known: list[dict[str, Any]]) -> dict[str, Any]:
+def find_entity(text: str, spec: TableSpec, provider: str, known: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The entity that a notation means.
+
+    Args:
+        text: What a user wrote.
+        spec: The entity table.
+        provider: The data source, for the error.
+        known: Rows of that table.
+
+    Raises:
+        PairNotFound: None of them.
+        SymbolMappingError: The text names no market.
+    """
     for row in known:
         if text in (row["id"], row.get("native_id"), row.get("symbol")):
             return row

