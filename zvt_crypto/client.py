@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace, TracebackType
 from typing import Any, Final
@@ -18,13 +19,14 @@ import requests
 import urllib3
 
 from zvt_crypto.api.arguments import Asked
+from zvt_crypto.api.failures import error_of
 from zvt_crypto.api.frames import frame_of
+from zvt_crypto.api.livestream import LiveStream
 from zvt_crypto.core.errors import (
     InvalidArgument,
     NotSupported,
     PairNotFound,
     ProviderUnavailable,
-    RateLimitExceeded,
     ZvtCryptoError,
 )
 from zvt_crypto.domain import load_tables
@@ -106,6 +108,63 @@ class Client:
             # The local call has no rows of a market that is not recorded, which is no failure to it.
             rows = answer_schema(asked.query).empty_table()
         return rows if asked.return_type == "arrow" else frame_of(rows, asked)
+
+    def stream(
+        self,
+        stream: str,
+        symbols: str | Sequence[str],
+        *,
+        provider: str,
+        interval: str | None = None,
+        depth: int | None = None,
+        as_frames: bool = False,
+        reconnect: bool = True,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+    ) -> LiveStream:
+        """Live messages from the server, as they come.
+
+        ::
+
+            with Client("http://127.0.0.1:8000") as client:
+                for trade in client.stream("trades", "btcusdt", provider="binance"):
+                    print(trade["data"])
+
+        A lost connection is made anew, and goes on where it was: what the server does not have any more is
+        told by an event ``gap``. The stream has a connection of its own.
+
+        Args:
+            stream: ``trades``, ``klines``, ``orderbook`` or ``funding``.
+            symbols: Markets in any notation.
+            provider: The data source.
+            interval: Length of candles, a minute by default.
+            depth: Levels of order books, 20 by default.
+            as_frames: Whether to yield frames of the messages that came together, with naive UTC times.
+            reconnect: Whether a lost connection is made anew; without, it raises ``StreamDisconnected``.
+            on_event: With ``as_frames``, is told of events; otherwise they are among the messages.
+
+        Returns:
+            An iterable of dicts, or of frames.
+
+        Raises:
+            ZvtCryptoError: When it is iterated over: as the local call would raise it, or
+                ``ProviderUnavailable`` where the server cannot be reached at first.
+        """
+        wanted = {
+            "stream": stream if "." in stream else f"crypto.{stream}",
+            "provider": provider,
+            "symbols": [symbols] if isinstance(symbols, str) else list(symbols),
+            "interval": interval,
+            "depth": depth,
+        }
+        return LiveStream(
+            f"ws{self.url.removeprefix('http')}/ws",
+            {name: value for name, value in wanted.items() if value is not None},
+            timeout=self.timeout,
+            as_frames=as_frames,
+            reconnect=reconnect,
+            on_event=on_event,
+            options=_socket_options(self._session),
+        )
 
     def _rows(self, table: str, parameters: Mapping[str, str], limit: int | None) -> pa.Table:
         with _told_as_ours(self.url), self._get(f"/api/data/{table}", parameters) as response:
@@ -213,35 +272,26 @@ def _told_as_ours(url: str) -> Iterator[None]:
 def _error_of(response: requests.Response) -> ZvtCryptoError:
     """The error that an answer tells of."""
     try:
-        body = response.json()["error"]
-        code, message = str(body["code"]), str(body["message"])
-        suggestions = tuple(map(str, body["recovery_suggestions"]))
-        details = {str(name): value for name, value in body["details"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return error_of(response.json()["error"], http_status=response.status_code)
+    except (ValueError, KeyError, TypeError):
         return ProviderUnavailable(
             f"{response.url} answers {response.status_code} {response.reason}", suggestions=(_WRONG_SERVER,)
         )
-    details |= {"http_status": response.status_code, "trace_id": body.get("trace_id")}
-    kind = _classes().get(code, ZvtCryptoError)
-    # Some classes make their own message of what an exchange said.
-    error = kind.__new__(kind)
-    ZvtCryptoError.__init__(error, message)
-    error.suggestions, error.details = suggestions, details
-    if isinstance(error, RateLimitExceeded):
-        error.retry_after = details.get("retry_after_seconds")
-    return error
 
 
-def _classes() -> dict[str, type[ZvtCryptoError]]:
-    """Our error classes by code."""
-    found: dict[str, type[ZvtCryptoError]] = {}
-    waiting = [ZvtCryptoError]
-    while waiting:
-        kind = waiting.pop()
-        if "code" in vars(kind):
-            found[kind.code] = kind
-        waiting += kind.__subclasses__()
-    return found
+def _socket_options(session: requests.Session) -> dict[str, Any]:
+    """What a session has of its own, for a WebSocket."""
+    usual = requests.utils.default_headers()
+    headers = [f"{name}: {text}" for name, text in session.headers.items() if usual.get(name) != text]
+    tls: dict[str, Any] = {}
+    if session.verify is False:
+        tls["cert_reqs"] = ssl.CERT_NONE
+    elif isinstance(session.verify, str):
+        tls["ca_certs"] = session.verify
+    if session.cert is not None:
+        parts = (session.cert,) if isinstance(session.cert, str) else tuple(session.cert)
+        tls.update(zip(("certfile", "keyfile"), parts, strict=False))
+    return {"header": headers, "sslopt": tls}
 
 
 def _is_loopback(host: str) -> bool:

@@ -50,14 +50,14 @@ def test_the_shape_of_the_specification(admin):
     found = admin.get("/api/crypto/config").json
     binance = found["exchanges"]["binance"]
     assert binance["api_endpoint"] == "https://api.binance.com"
-    assert binance["websocket_endpoint"] is None
+    assert binance["websocket_endpoint"] == "wss://stream.binance.com:9443/ws"
     assert binance["rate_limits"] == {"requests_per_minute": 1200, "burst_limit": 1}
     assert found["exchanges"]["okx"]["concurrency"] == 3
     assert found["exchanges"]["okx"]["overrides"] == {"concurrency": 3}
     assert (
         found["data_collection"]["default_backfill_days"] == DEFAULT_BACKFILL_DAYS == recording._DEFAULT_DAYS
     )
-    assert found["data_collection"]["max_concurrent_streams"] == 0
+    assert found["data_collection"]["max_concurrent_streams"] == 200
 
 
 def test_a_change_is_written_and_holds_for_who_starts_then(admin, config):

@@ -75,12 +75,16 @@ def test_what_is_not_known_is_null_and_what_cannot_be_done_is_said(empty_client)
     found = empty_client.get("/api/crypto/providers/capabilities").json["binance"]
     assert (found["max_leverage"], found["funding_intervals"], found["margin_markets"]) == (None, None, None)
     assert not found["spot_trading"] and not found["perpetual_trading"] and not found["margin_trading"]
-    assert found["supported_order_types"] == found["websocket_endpoints"] == []
+    assert found["supported_order_types"] == []
+    assert found["websocket_endpoints"] == ["trades", "klines", "orderbook", "funding"]
     assert found["rate_limits"] == {
         "requests_per_minute": 1200,
         "orders_per_minute": None,
-        "websocket_connections": 0,
+        "websocket_connections": 50,
     }
+    any_other = empty_client.get("/api/crypto/providers/capabilities").json["ccxt"]
+    assert any_other["websocket_endpoints"] == []
+    assert any_other["rate_limits"]["websocket_connections"] == 0
 
 
 def test_asking_makes_no_file(empty_client, settings):

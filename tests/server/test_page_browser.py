@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
+from live_publisher import NOW, LiveServer, serving
 from recorded_market import FIRST, Recorder, candles
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -419,6 +420,108 @@ def test_a_server_that_is_gone_is_told(browser: Browser, serve: Serve, app: Flas
     assert browser.text("#status") == "Not connected"
     assert browser.texts("#providers tbody th") == ["binance", "okx"]
     browser.screenshot("gone")
+
+
+@pytest.fixture
+def streaming(market: Settings) -> Iterator[LiveServer]:
+    """The whole server, with an exchange whose live data the test publishes."""
+    with serving(market) as server:
+        yield server
+
+
+def start_live(browser: Browser, server: LiveServer) -> None:
+    browser.open(server.url)
+    browser.until(lambda: browser.count("#live:not([hidden])"), "there is no live section")
+    assert "nothing is asked for before the start" in browser.text("#live-status")
+    assert server.service.clients == 0
+    browser.choose("#live-provider", "binance")
+    browser.driver.find_element(By.ID, "live-symbol").clear()
+    browser.driver.find_element(By.ID, "live-symbol").send_keys("BTC/USDT", Keys.ENTER)
+    browser.until(lambda: browser.text("#live-status") == "Waiting for binance", "it does not wait")
+
+
+def publish_live(server: LiveServer) -> None:
+    publisher = server.publisher
+
+    def do() -> None:
+        for feed in ("trades", "candles"):
+            publisher.live(publisher.topic(feed))  # type: ignore[arg-type]
+        publisher.trade(101.5, 102.5)
+        publisher.candle(NOW, 104.25, is_closed=False)
+
+    server.do(do)
+
+
+def test_trades_and_candles_are_shown_live(browser: Browser, streaming: LiveServer) -> None:
+    start_live(browser, streaming)
+    publish_live(streaming)
+    browser.until(
+        lambda: browser.text("#live-status") == "BTC/USDT of binance is live", "it is not told to be live"
+    )
+    browser.until(lambda: browser.count("#live-tape tbody tr") == 2, "there are no trades")
+    first = browser.texts("#live-tape tbody tr")[0].split()
+    assert first == ["00:00:00.000", "sell", "102.5", "0.5"]
+    browser.until(lambda: browser.count("#live-candles rect") == 2, "there is no candle")
+    assert browser.text("#live-candle") == (
+        "2024-06-01 00:00 UTC, under way: open 100, high 104.25, low 100, close 104.25, volume 2.5"
+    )
+    streaming.do(lambda: streaming.publisher.candle(NOW, 99.5, is_closed=True))
+    browser.until(lambda: "closed: open 100" in browser.text("#live-candle"), "the candle is not closed")
+    streaming.do(lambda: streaming.publisher.trade(*(float(n) for n in range(1, 101))))
+    browser.until(lambda: "100" in browser.texts("#live-tape tbody tr")[0].split(), "the tape stands still")
+    assert browser.count("#live-tape tbody tr") == 20
+    browser.run("document.querySelector('#live').scrollIntoView()")
+    browser.screenshot("live")
+    assert browser.hosts() == {"127.0.0.1"}
+    assert browser.errors() == []
+    browser.driver.find_element(By.ID, "live-switch").click()
+    browser.until(lambda: streaming.service.clients == 0, "it is still connected")
+    assert browser.text("#live-status") == "Stopped. What is shown is not live."
+
+
+def test_what_is_not_live_any_more_says_so(browser: Browser, streaming: LiveServer, market: Settings) -> None:
+    start_live(browser, streaming)
+    publish_live(streaming)
+    browser.until(lambda: "is live" in browser.text("#live-status"), "it is not live")
+    publisher = streaming.publisher
+    streaming.do(lambda: publisher.lose(publisher.topic("trades"), "the exchange has gone"))
+    wanted = "binance is interrupted: the exchange has gone. What is shown is not live."
+    browser.until(lambda: browser.text("#live-status") == wanted, "the loss is not told")
+    assert browser.run("return getComputedStyle(document.querySelector('#live-shown')).opacity") == "0.5"
+    streaming.do(lambda: publisher.live(publisher.topic("trades")))
+    browser.until(lambda: "is live" in browser.text("#live-status"), "it is not live again")
+    streaming.stop()
+    browser.until(lambda: browser.text("#live-status").startswith("Not connected"), "nothing is told")
+    assert "What is shown is not live." in browser.text("#live-status")
+    browser.run("document.querySelector('#live').scrollIntoView()")
+    browser.screenshot("live-gone")
+    with LiveServer(market, port=streaming.port) as again:
+        browser.until(lambda: again.service.hub.subscriptions == 2, "it does not come back")
+        publish_live(again)
+        browser.until(lambda: "is live" in browser.text("#live-status"), "it is not live again")
+
+
+def test_a_symbol_that_there_is_not_is_told_with_advice(browser: Browser, streaming: LiveServer) -> None:
+    browser.open(streaming.url)
+    browser.until(lambda: browser.count("#live:not([hidden])"), "there is no live section")
+    browser.choose("#live-provider", "binance")
+    browser.driver.find_element(By.ID, "live-symbol").clear()
+    browser.driver.find_element(By.ID, "live-symbol").send_keys("<b>btcusdd", Keys.ENTER)
+    browser.until(lambda: "unknown binance pair '<b>btcusdd'" in browser.text("#live-status"), "no refusal")
+    assert browser.text("#live-switch") == "Start"
+    assert browser.errors() == []
+
+
+def test_a_page_that_is_not_looked_at_is_not_streamed_to(browser: Browser, streaming: LiveServer) -> None:
+    start_live(browser, streaming)
+    browser.run(
+        "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    browser.until(lambda: streaming.service.clients == 0, "it is still connected")
+    publish_live(streaming)
+    browser.run("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    browser.until(lambda: browser.count("#live-tape tbody tr") == 2, "what came meanwhile is not there")
 
 
 def test_the_reference_lists_the_api(browser: Browser, serve: Serve, app: Flask) -> None:

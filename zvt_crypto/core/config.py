@@ -130,6 +130,16 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="How long a client of the server may read nothing of its answer."
     )
 
+    stream_connections_per_client: int = Field(
+        default=5, ge=0, description="WebSocket connections of one client at once; 0 is no limit."
+    )
+    stream_connections: int = Field(
+        default=1_000, ge=1, description="WebSocket connections at once; beyond, the server answers 503."
+    )
+    stream_subscriptions: int = Field(
+        default=200, ge=1, le=2_000, description="Channels that one WebSocket connection may subscribe to."
+    )
+
     exchange: Mapping[str, ExchangeSettings] = Field(
         default_factory=dict, description="What differs for single exchanges: [exchange.<name>] in the file."
     )

@@ -15,6 +15,8 @@ from zvt_crypto.server.document import serve_document
 from zvt_crypto.server.errors import error_response, invalid_parameter, register_errors
 from zvt_crypto.server.headers import add_security_headers
 from zvt_crypto.server.limits import apply_limits
+from zvt_crypto.server.liveservice import LiveService
+from zvt_crypto.server.liveviews import live_views
 from zvt_crypto.server.overview import overview_views
 from zvt_crypto.server.pageviews import page_views
 from zvt_crypto.server.schemas import FailureAnswer
@@ -22,8 +24,13 @@ from zvt_crypto.server.services import Services
 from zvt_crypto.store.engine import Store
 
 
-def create_app(settings: Settings) -> OpenAPI:
-    """A Flask application that answers over HTTP what is recorded under ``settings.data_path``."""
+def create_app(settings: Settings, live: LiveService | None = None) -> OpenAPI:
+    """A Flask application that answers over HTTP what is recorded under ``settings.data_path``.
+
+    Args:
+        settings: Limits and paths.
+        live: The streams that are served beside it, of which it tells.
+    """
     app = OpenAPI(
         "zvt_crypto.server",
         info=Info(title="zvt-crypto", version=zvt_crypto.__version__, description="Recorded crypto markets."),
@@ -35,7 +42,7 @@ def create_app(settings: Settings) -> OpenAPI:
         doc_ui=False,
         static_folder=None,
     )
-    Services(settings, Store(settings)).attach(app.extensions)
+    Services(settings, Store(settings), live).attach(app.extensions)
     register_errors(app)
     add_security_headers(app)
     apply_limits(app, settings)
@@ -43,6 +50,7 @@ def create_app(settings: Settings) -> OpenAPI:
     for api in (data_views(), overview_views(), *crypto_views()):
         app.register_api(api)
     app.register_blueprint(page_views())
+    app.register_blueprint(live_views())
     serve_document(app)
     return app
 

@@ -35,7 +35,7 @@ class ExchangeConfig(BaseModel):
 
     api_endpoint: str | None
     api_endpoints: dict[str, str] = Field(description="By ccxt's id.")
-    websocket_endpoint: str | None
+    websocket_endpoint: str | None = Field(description="Where its trades are streamed.")
     rate_limits: ConfigRateLimits
     enabled: bool
     rate_limit: bool
@@ -48,7 +48,7 @@ class DataCollection(BaseModel):
     """What holds for all recordings."""
 
     default_backfill_days: int
-    max_concurrent_streams: int
+    max_concurrent_streams: int = Field(description="Subscriptions of one client of /ws.")
     data_quality_checks_enabled: bool
     archives: bool
     max_attempts: int
@@ -107,7 +107,7 @@ def config_views() -> APIBlueprint:
                 "exchanges": exchangeconfig.described(settings),
                 "data_collection": {
                     "default_backfill_days": DEFAULT_BACKFILL_DAYS,
-                    "max_concurrent_streams": 0,
+                    "max_concurrent_streams": settings.stream_subscriptions,
                     "data_quality_checks_enabled": True,
                     "archives": settings.archives,
                     "max_attempts": settings.max_attempts,

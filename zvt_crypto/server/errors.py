@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
-import os
-import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_type_hints
 
@@ -16,8 +14,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from zvt_crypto.core.errors import InvalidArgument, ZvtCryptoError
-from zvt_crypto.core.levels import iso
-from zvt_crypto.server.clock import now_ms
+from zvt_crypto.server.failures import failure, failure_of, new_trace_id
 from zvt_crypto.server.services import services
 
 logger = logging.getLogger(__name__)
@@ -47,7 +44,7 @@ _NAMES_SHOWN: Final = 10
 def trace_id() -> str:
     """The id of the request under way, in its answer and in the log."""
     if "trace_id" not in g:
-        g.trace_id = uuid.uuid4().hex
+        g.trace_id = new_trace_id()
     return str(g.trace_id)
 
 
@@ -60,13 +57,7 @@ def register_errors(app: Flask) -> None:
         logger.log(
             level, "%s %s %r: %s %s", trace_id(), request.method, request.path, error.code, error.message
         )
-        return error_response(
-            error.http_status,
-            error.code,
-            _without_paths(error.message),
-            {name: _without_paths(value) for name, value in error.details.items()},
-            map(_without_paths, error.suggestions),
-        )
+        return _answer(error.http_status, failure_of(error, services().settings, trace_id()))
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
@@ -95,34 +86,33 @@ def error_response(
     status: int, code: str, message: str, details: Mapping[str, Any], suggestions: Iterable[str]
 ) -> Response:
     """An answer that tells of a failure."""
-    body = {
-        "error": {
-            "code": code,
-            "message": message,
-            "details": details,
-            "recovery_suggestions": list(suggestions),
-            "timestamp": iso(now_ms()),
-            "trace_id": trace_id(),
-        }
-    }
-    answer = Response(orjson.dumps(body, default=str), status, content_type="application/json")
-    answer.headers["X-Trace-Id"] = trace_id()
+    return _answer(status, failure(code, message, details, suggestions, trace_id()))
+
+
+def _answer(status: int, told: Mapping[str, Any]) -> Response:
+    body = orjson.dumps({"error": told}, default=str)
+    answer = Response(body, status, content_type="application/json")
+    answer.headers["X-Trace-Id"] = told["trace_id"]
     answer.headers["Cache-Control"] = "no-store"
-    retry_after = details.get("retry_after_seconds")
+    retry_after = told["details"].get("retry_after_seconds")
     if status in (429, 503) and retry_after:
         answer.headers["Retry-After"] = str(int(retry_after) + 1)
     return answer
 
 
-def invalid_parameter(error: ValidationError) -> InvalidArgument:
+def invalid_parameter(error: ValidationError, known: Iterable[str] | None = None) -> InvalidArgument:
     """Our error for what a model of parameters, or of a body, does not accept.
 
     Unknown names come first, all of them: a misspelt parameter must not pass for one that was left out.
+
+    Args:
+        error: What pydantic found.
+        known: The names that there are; None for those of the view under way.
     """
     problems = error.errors(include_url=False)
     unknown = [str(problem["loc"][-1]) for problem in problems if problem["type"] == "extra_forbidden"]
     if unknown:
-        return _unknown_parameters(unknown, _names_of(error.title))
+        return _unknown_parameters(unknown, _names_of(error.title) if known is None else list(known))
     first = problems[0]
     name = ".".join(str(part) for part in first["loc"]) or "body"
     if first["type"] == "missing":
@@ -185,13 +175,3 @@ def _allowed(problem: Mapping[str, Any]) -> str:
     if not bounds and problem["type"].startswith(("int", "float", "finite")):
         return "whole numbers" if problem["type"].startswith("int") else "numbers"
     return " ".join(bounds)
-
-
-def _without_paths(value: Any) -> Any:
-    """A text without the data folder: where files lie on the server is none of a client's business."""
-    folder = str(services().settings.data_path)
-    return (
-        value.replace(folder + os.sep, "").replace(folder, "the data folder")
-        if isinstance(value, str)
-        else value
-    )

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from zvt_crypto.core.config import ExchangeSettings, Settings, config_file, load_settings
 from zvt_crypto.core.errors import ConfigError, NotSupported, StoreFull, unknown_value
-from zvt_crypto.exchanges.base import Venue, venues
+from zvt_crypto.exchanges.base import Instrument, Venue, venues
 from zvt_crypto.exchanges.client import exchange_ids
+from zvt_crypto.exchanges.streaming import Topic
 from zvt_crypto.scheduling.lockfile import ProcessLock
 from zvt_crypto.server import tomltable
 from zvt_crypto.server.providerfacts import state_dir
@@ -50,7 +51,7 @@ def _described(settings: Settings, name: str, venue: type[Venue] | None) -> dict
     return {
         "api_endpoint": found[0].url if found else None,
         "api_endpoints": {ccxt_id: endpoint.url for ccxt_id, endpoint in endpoints.items()},
-        "websocket_endpoint": None,
+        "websocket_endpoint": None if venue is None else _stream_url(venue),
         "rate_limits": {"requests_per_minute": pace, "burst_limit": 1 if own.rate_limit else None},
         "enabled": settings.is_enabled(name),
         "rate_limit": own.rate_limit,
@@ -58,6 +59,15 @@ def _described(settings: Settings, name: str, venue: type[Venue] | None) -> dict
         "timeout_seconds": own.timeout_seconds,
         "overrides": settings.exchange.get(name, ExchangeSettings()).model_dump(exclude_none=True),
     }
+
+
+def _stream_url(venue: type[Venue]) -> str | None:
+    """Where an exchange streams the trades of a market; None where it streams none."""
+    if venue.streams is None:
+        return None
+    kind = next(iter(sorted(venue.streams.feeds)))
+    market = Instrument(kind, "btcusdt", "BTC/USDT", "BTCUSDT")
+    return venue.streams.endpoint(Topic("trades", market))
 
 
 def check_exchange(name: str) -> None:

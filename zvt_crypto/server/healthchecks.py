@@ -11,6 +11,7 @@ from zvt_crypto.core.levels import MINUTE_MS, iso
 from zvt_crypto.core.schedules import ScheduleEntry
 from zvt_crypto.server import memory
 from zvt_crypto.server.clock import now_ms
+from zvt_crypto.server.livefacts import Streamed
 from zvt_crypto.server.providerfacts import measured, worst_state
 from zvt_crypto.server.tablefacts import TableFacts, TableReader
 
@@ -35,8 +36,14 @@ class Check(NamedTuple):
     reason: str | None = None
 
 
-def run_checks(settings: Settings, tables: TableReader) -> dict[str, Check]:
-    """All checks, under the names of ``crypto-api.md``."""
+def run_checks(settings: Settings, tables: TableReader, streams: Sequence[Streamed]) -> dict[str, Check]:
+    """All checks, under the names of ``crypto-api.md``.
+
+    Args:
+        settings: Paths and schedule.
+        tables: Tells what the tables hold.
+        streams: What is subscribed to at exchanges.
+    """
     try:
         found = tables.look(settings)
         database = _database(found)
@@ -45,7 +52,7 @@ def run_checks(settings: Settings, tables: TableReader) -> dict[str, Check]:
     return {
         "database_connectivity": database,
         "exchange_connectivity": _exchanges(settings),
-        "websocket_streams": Check("not_used"),
+        "websocket_streams": _streams(streams),
         "data_freshness": _freshness(settings.schedule, found),
         "memory_usage": _memory(),
     }
@@ -78,6 +85,18 @@ def _exchanges(settings: Settings) -> Check:
         return Check("pass")
     is_all_down = all(state == "down" for state in asked.values())
     return Check("fail" if is_all_down else "warn", "; ".join(impaired))
+
+
+def _streams(streams: Sequence[Streamed]) -> Check:
+    """Streams that have only just been asked for are not late yet."""
+    if not streams:
+        return Check("not_used")
+    broken = [one for one in streams if one.state not in ("live", "waiting", "syncing")]
+    if not broken:
+        return Check("pass")
+    names = [f"{one.provider} {one.stream} of {one.symbol} is {one.state}" for one in broken[:_MOST_NAMED]]
+    reason = f"{len(broken)} of {len(streams)} streams are interrupted: {', '.join(names)}"
+    return Check("fail" if len(broken) == len(streams) else "warn", reason)
 
 
 def _freshness(schedule: Sequence[ScheduleEntry], found: Sequence[TableFacts]) -> Check:

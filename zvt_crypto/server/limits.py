@@ -46,7 +46,11 @@ def apply_limits(app: Flask, settings: Settings) -> None:
 
 def client_network() -> str:
     """Whose requests are counted together: an IPv4 address, or the network of an IPv6 one."""
-    address = request.remote_addr or "unknown"
+    return network_of(request.remote_addr or "unknown")
+
+
+def network_of(address: str) -> str:
+    """The IPv4 address, or the network of an IPv6 address, that a client is known by."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,9 +1,10 @@
-"""What monitoring reads: the server's own requests, the recorded tables, and how exchanges answer."""
+"""What monitoring reads: the server's requests and streams, the recorded tables, how exchanges answer."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import Counter as Counts
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from flask import Response, g, request
@@ -13,9 +14,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from zvt_crypto.core.errors import ZvtCryptoError
+from zvt_crypto.server.livefacts import Streamed, recorders, report_of, streamed
+from zvt_crypto.server.liveservice import LiveReport
 from zvt_crypto.server.providerfacts import measured
 from zvt_crypto.server.services import services
 from zvt_crypto.server.tablefacts import TableReader
+from zvt_crypto.stream.status import Status
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 #: What no view answers has one name: paths that clients make up would fill the memory.
@@ -52,6 +56,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.registry.register(_Recorded(tables))
         self.registry.register(_Exchanges())
+        self.registry.register(_Streams())
 
     def begin(self) -> None:
         """Note that the request under way begins."""
@@ -163,3 +168,96 @@ class _Exchanges(Collector):
                     latency.add_metric(labels, answered, totals.latency_ms / 1000)
                     used.add_metric(labels, api.health.used_ratio)
         yield from (requests, failures, latency, used, paused)
+
+
+class _Streams(Collector):
+    """Clients of ``/ws``, and what is subscribed to at exchanges for them."""
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: registering must not ask."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """See ``LiveReport``; of an application without streams everything is 0."""
+        report = report_of(services().live)
+        yield GaugeMetricFamily("zvt_crypto_ws_clients", "Connections to /ws.", report.clients)
+        yield GaugeMetricFamily(
+            "zvt_crypto_ws_subscriptions", "Subscriptions of all clients.", report.subscriptions
+        )
+        yield CounterMetricFamily(
+            "zvt_crypto_ws_messages_sent", "Messages of channels, counted for each client.", report.sent
+        )
+        dropped = CounterMetricFamily(
+            "zvt_crypto_ws_messages_dropped",
+            "Messages that a client was not sent; conflated ones gave way to newer states.",
+            labels=["reason"],
+        )
+        for reason in ("oldest", "newest", "disconnected", "conflated"):
+            dropped.add_metric([reason], report.dropped.get(reason, 0))
+        recording = recorders(services().settings)
+        yield from (
+            dropped,
+            _reconnects(report, recording),
+            *_topics(streamed(report, recording)),
+            *_waiting(recording),
+        )
+
+
+def _reconnects(report: LiveReport, recording: Sequence[Status]) -> Metric:
+    counts = Counts(report.reconnects)
+    for status in recording:
+        # A live recorder has one provider.
+        for provider in {one.provider for one in status.channels}:
+            counts[provider] += status.reconnects
+    found = CounterMetricFamily(
+        "zvt_crypto_ws_reconnects", "Connections to exchanges that were made anew.", labels=["provider"]
+    )
+    for provider, count in counts.items():
+        found.add_metric([provider], count)
+    return found
+
+
+def _topics(everything: Sequence[Streamed]) -> Iterator[Metric]:
+    labels = ["provider", "symbol", "stream"]
+    is_live = GaugeMetricFamily(
+        "zvt_crypto_ws_live", "Whether nothing is missing in what an exchange streams.", labels=labels
+    )
+    newest = GaugeMetricFamily(
+        "zvt_crypto_last_message_timestamp_seconds", "When an exchange last sent something.", labels=labels
+    )
+    resyncs = CounterMetricFamily(
+        "zvt_crypto_book_resyncs", "How often an order book was begun anew.", labels=labels
+    )
+    # Candles and books of a market may be subscribed to at several levels and depths, by several processes.
+    grouped: dict[tuple[str, str, str], list[Streamed]] = {}
+    for one in everything:
+        grouped.setdefault((one.provider, one.symbol, one.stream), []).append(one)
+    for values, topics in grouped.items():
+        is_live.add_metric(values, float(all(one.state == "live" for one in topics)))
+        times = [one.last_message for one in topics if one.last_message is not None]
+        if times:
+            newest.add_metric(values, max(times))
+        if values[2] == "crypto.orderbook":
+            resyncs.add_metric(values, sum(one.resyncs for one in topics))
+    yield from (is_live, newest, resyncs)
+
+
+def _waiting(recording: Sequence[Status]) -> Iterator[Metric]:
+    """What live recorders have not stored yet."""
+    labels = ["provider", "table"]
+    waiting = GaugeMetricFamily(
+        "zvt_crypto_stream_waiting_rows", "Streamed rows that wait in memory for their table.", labels=labels
+    )
+    spilled = GaugeMetricFamily(
+        "zvt_crypto_stream_spilled_rows", "Streamed rows that wait on disk for their table.", labels=labels
+    )
+    dropped = CounterMetricFamily(
+        "zvt_crypto_stream_dropped_rows", "Streamed rows that were given up.", labels=labels
+    )
+    for status in recording:
+        for table in status.tables:
+            values = [table.provider, table.table]
+            waiting.add_metric(values, table.waiting_rows)
+            spilled.add_metric(values, table.spilled_rows)
+            dropped.add_metric(values, table.dropped_rows)
+    yield from (waiting, spilled, dropped)

@@ -16,9 +16,10 @@ from zvt_crypto.core.errors import DataQualityFailure
 from zvt_crypto.core.levels import DAY_MS, iso
 from zvt_crypto.scheduling.history import History, RunRecord
 from zvt_crypto.scheduling.places import history_path
-from zvt_crypto.server import healthchecks, memory
+from zvt_crypto.server import healthchecks, livefacts, memory
 from zvt_crypto.server.bodies import json_body
 from zvt_crypto.server.clock import now_ms
+from zvt_crypto.server.liveservice import LiveService
 from zvt_crypto.server.metrics import Metrics
 from zvt_crypto.server.providerfacts import measured
 from zvt_crypto.server.services import services
@@ -35,11 +36,11 @@ Verdict = Literal["pass", "warn", "fail", "unknown", "not_used"]
 
 
 class WebsocketMetrics(BaseModel):
-    """Streams are not served yet."""
+    """What is streamed."""
 
-    total_reconnects_24h: int
-    average_message_lag_ms: float | None
-    messages_dropped_24h: int
+    total_reconnects_24h: int = Field(description="Connections of this server to exchanges, made anew.")
+    average_message_lag_ms: float | None = Field(description="Age of the newest rows when they came.")
+    messages_dropped_24h: int = Field(description="Messages that clients of /ws missed, by their own limits.")
 
 
 class DataQualityMetrics(BaseModel):
@@ -98,7 +99,8 @@ def monitoring_views(tables: TableReader, metrics: Metrics) -> APIBlueprint:
 
     @api.get("/api/crypto/metrics", summary="Operational metrics", responses={200: MetricsAnswer})
     def operational() -> Response:
-        return json_body(_operational(services().settings, metrics))
+        found = services()
+        return json_body(_operational(found.settings, metrics, found.live))
 
     @api.get("/metrics", summary="Metrics for Prometheus", doc_ui=False)
     def prometheus() -> Response:
@@ -120,7 +122,8 @@ def monitoring_views(tables: TableReader, metrics: Metrics) -> APIBlueprint:
 
 def _health(tables: TableReader) -> Response:
     found = services()
-    checks = healthchecks.run_checks(found.settings, tables)
+    streams = livefacts.streamed(livefacts.report_of(found.live), livefacts.recorders(found.settings))
+    checks = healthchecks.run_checks(found.settings, tables, streams)
     status = healthchecks.overall(checks)
     body = {
         "status": status,
@@ -132,15 +135,18 @@ def _health(tables: TableReader) -> Response:
     return json_body(body, 503 if status == "unhealthy" else 200)
 
 
-def _operational(settings: Settings, metrics: Metrics) -> dict[str, Any]:
+def _operational(settings: Settings, metrics: Metrics, live: LiveService | None) -> dict[str, Any]:
+    report = livefacts.report_of(live)
+    streams = livefacts.streamed(report, livefacts.recorders(settings))
+    lags = [one.lag_ms for one in streams if one.lag_ms is not None]
     runs = _runs_of_a_day(settings)
     used = memory.resident_bytes()
     mean = metrics.mean_query_ms
     return {
         "websocket_metrics": {
-            "total_reconnects_24h": 0,
-            "average_message_lag_ms": None,
-            "messages_dropped_24h": 0,
+            "total_reconnects_24h": report.reconnects_24h,
+            "average_message_lag_ms": round(sum(lags) / len(lags), 1) if lags else None,
+            "messages_dropped_24h": report.dropped_24h,
         },
         "data_quality_metrics": {
             "validation_failures_24h": sum(_has_bad_rows(run) for run in runs),
@@ -150,7 +156,7 @@ def _operational(settings: Settings, metrics: Metrics) -> dict[str, Any]:
         "performance_metrics": {
             "average_query_response_ms": None if mean is None else round(mean, 1),
             "current_memory_usage_gb": None if used is None else round(used / _GB, 3),
-            "active_websocket_connections": 0,
+            "active_websocket_connections": report.clients,
         },
         "exchange_metrics": _exchange_metrics(settings),
     }

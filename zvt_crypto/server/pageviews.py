@@ -22,6 +22,7 @@ _PAGES: Final = "zvt_crypto.server.pages"
 _ASSETS: Final = {
     "page.js": (_PAGES, "page.js", "text/javascript; charset=utf-8"),
     "page.css": (_PAGES, "page.css", "text/css; charset=utf-8"),
+    "live.js": (_PAGES, "live.js", "text/javascript; charset=utf-8"),
     "docs.js": (_PAGES, "docs.js", "text/javascript; charset=utf-8"),
     "icon.svg": (_PAGES, "icon.svg", "image/svg+xml"),
     "plotly.css": (_PAGES, "plotly.css", "text/css; charset=utf-8"),

@@ -39,6 +39,7 @@ class TimedProtocol(H11Protocol):
         self._receiving: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
         self._refused = False
+        self._handed_over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; its request is expected."""
@@ -81,7 +82,12 @@ class TimedProtocol(H11Protocol):
         self._forget_receiving()
         self._forget_sending()
         self.transport.set_write_buffer_limits()
+        self._handed_over = True
         super().handle_websocket_upgrade(event)
+        early = self.conn.trailing_data[0]
+        if early:
+            # A client should wait for the answer, but what it sent is no part of the request.
+            self.transport.get_protocol().data_received(early)  # type: ignore[attr-defined]
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what h11 does not take for a request; called where its error is being handled."""
@@ -94,7 +100,7 @@ class TimedProtocol(H11Protocol):
 
     def _watch_request(self) -> None:
         """Expect the rest of a request that is there in part; stop where there is none."""
-        if self._refused or self.transport.is_closing():
+        if self._refused or self._handed_over or self.transport.is_closing():
             return
         state = self.conn.their_state
         if state is h11.SEND_BODY or (state is h11.IDLE and self.conn.trailing_data[0]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,7 @@ from zvt_crypto.exchanges.client import CCXT
 from zvt_crypto.exchanges.health import Health, health_path, read_health
 from zvt_crypto.server.clock import now_ms
 from zvt_crypto.store.engine import Store
+from zvt_crypto.stream.channels import STREAMS
 
 #: States of an exchange, the worst first.
 _WORST: Final = ("down", "degraded", "operational", "unknown")
@@ -44,7 +45,7 @@ class ApiHealth(NamedTuple):
 def capabilities(store: Store) -> dict[str, dict[str, Any]]:
     """What each provider can do, in the shape of ``crypto-api.md``; null is what is not known.
 
-    Orders and streams are not served yet, whatever the exchange has.
+    Orders are not served yet, whatever the exchange has.
     """
     return {name: _capabilities(store, venue) for name, venue in sorted(venues().items())}
 
@@ -62,17 +63,25 @@ def _capabilities(store: Store, venue: type[Venue]) -> dict[str, Any]:
         "max_leverage": None if perps is None else float(perps),
         "funding_intervals": None if intervals is None else sorted(map(_hours, str(intervals).split(","))),
         "supported_order_types": [],
-        "websocket_endpoints": [],
+        "websocket_endpoints": _streams(venue),
         "rate_limits": {
             "requests_per_minute": None if endpoint is None else endpoint.requests_per_minute,
             "orders_per_minute": None,
-            "websocket_connections": 0,
+            "websocket_connections": 0 if venue.streams is None else venue.streams.limits.connections,
         },
         "spot_markets": PAIR in can.entity_types,
         "perpetual_markets": PERP in can.entity_types,
         "margin_markets": None if margin is None else bool(margin),
         "data": _data(can),
     }
+
+
+def _streams(venue: type[Venue]) -> list[str]:
+    """What ``/ws`` streams of a provider, as ``crypto-api.md`` names it; candles may be made of trades."""
+    feeds = set() if venue.streams is None else set().union(*venue.streams.feeds.values())
+    if "trades" in feeds:
+        feeds.add("candles")
+    return [stream.partition(".")[2] for stream, feed in STREAMS.items() if feed in feeds]
 
 
 def _data(can: Capabilities) -> dict[str, Any]:
@@ -122,16 +131,20 @@ def _api(folder: Path, name: str) -> ApiHealth:
     return ApiHealth(name, read_health([health_path(folder, name)]), until)
 
 
-def statuses(settings: Settings, newest: Mapping[str, int]) -> list[dict[str, Any]]:
+def statuses(
+    settings: Settings, newest: Mapping[str, int], connected: Container[str]
+) -> list[dict[str, Any]]:
     """The health of each provider, in the shape of ``crypto-api.md``.
 
     Args:
         settings: Where it was measured.
         newest: Provider -> time of its newest row, epoch ms.
+        connected: The providers of which anything is streamed now.
     """
     folder = state_dir(settings)
     return [
         _status(provider, apis, read_health([health_path(folder, api.name) for api in apis]), newest)
+        | {"websocket_connected": provider in connected}
         for provider, apis in measured(settings).items()
     ]
 

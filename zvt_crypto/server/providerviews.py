@@ -9,7 +9,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field, RootModel
 
-from zvt_crypto.server import providerfacts
+from zvt_crypto.server import livefacts, providerfacts
 from zvt_crypto.server.bodies import json_body
 from zvt_crypto.server.services import services
 from zvt_crypto.server.tablefacts import TableReader, newest_by_provider
@@ -24,7 +24,7 @@ class RateLimits(BaseModel):
 
     requests_per_minute: int | None = Field(description="Requests of the usual cost.")
     orders_per_minute: int | None
-    websocket_connections: int
+    websocket_connections: int = Field(description="Of this machine at once; 0 where nothing is streamed.")
 
 
 class DataCapabilities(BaseModel):
@@ -48,7 +48,7 @@ class ProviderCapabilities(BaseModel):
     max_leverage: float | None = Field(description="Largest of the recorded perpetuals.")
     funding_intervals: list[float] | None = Field(description="Hours, of the recorded perpetuals.")
     supported_order_types: list[str]
-    websocket_endpoints: list[str]
+    websocket_endpoints: list[str] = Field(description="What /ws streams of it: crypto.<name>.")
     rate_limits: RateLimits
     spot_markets: bool
     perpetual_markets: bool
@@ -75,7 +75,9 @@ class ProviderStatus(BaseModel):
     name: str
     status: State
     api_latency_ms: float | None = Field(description="Mean of the last hour.")
-    websocket_connected: bool
+    websocket_connected: bool = Field(
+        description="Whether anything of it is streamed now, to be recorded or served."
+    )
     last_data_timestamp: str | None = Field(description="Time of the newest recorded row.")
     error_rate_1h: float | None = Field(description="Share of failed requests.")
     uptime_24h: float | None = Field(description="Minutes with an answer, in percent of those with requests.")
@@ -105,6 +107,9 @@ def provider_views(tables: TableReader) -> APIBlueprint:
     @api.get("/status", summary="How each exchange answers", responses={200: StatusAnswer})
     def status() -> Response:
         newest = newest_by_provider(tables.look(services().settings))
-        return json_body({"providers": providerfacts.statuses(services().settings, newest)})
+        found = services()
+        streams = livefacts.streamed(livefacts.report_of(found.live), livefacts.recorders(found.settings))
+        connected = livefacts.connected(streams)
+        return json_body({"providers": providerfacts.statuses(found.settings, newest, connected)})
 
     return api

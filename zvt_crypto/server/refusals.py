@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Final, NamedTuple
 
 import orjson
 
-from zvt_crypto.core.levels import iso
-from zvt_crypto.server.clock import now_ms
+from zvt_crypto.server.failures import failure, new_trace_id
 
 #: Seconds after which a client may ask a busy server again.
 BUSY_SECONDS: Final = 1
@@ -24,16 +22,8 @@ class Refusal(NamedTuple):
 
     def headers_and_body(self) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """The connection ends with the answer: what else the client has sent is not looked at."""
-        trace_id = uuid.uuid4().hex
-        error = {
-            "code": self.code,
-            "message": self.message,
-            "details": {},
-            "recovery_suggestions": [self.suggestion],
-            "timestamp": iso(now_ms()),
-            "trace_id": trace_id,
-        }
-        body = orjson.dumps({"error": error})
+        trace_id = new_trace_id()
+        body = orjson.dumps({"error": failure(self.code, self.message, {}, [self.suggestion], trace_id)})
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -63,6 +53,16 @@ HEADERS_TOO_LARGE: Final = Refusal(
 )
 TOO_SLOW: Final = Refusal(
     408, "CRYPTO_REQUEST_TIMEOUT", "the request did not arrive in time", "send it at once, then wait"
+)
+NO_SUCH_PATH: Final = Refusal(404, "CRYPTO_NOT_FOUND", "WebSocket is served at /ws only", "connect to /ws")
+NOT_WEBSOCKET: Final = Refusal(
+    400, "CRYPTO_INVALID_REQUEST", "the request is no WebSocket handshake", "connect with a WebSocket client"
+)
+ORIGIN_REFUSED: Final = Refusal(
+    403,
+    "CRYPTO_ORIGIN_REFUSED",
+    "pages of this origin may not read the server's streams",
+    "add the origin to the setting cors_origins, and start the server anew",
 )
 NOT_HTTP: Final = Refusal(
     400, "CRYPTO_INVALID_REQUEST", "the request is not HTTP/1.1", "send it with an HTTP client"

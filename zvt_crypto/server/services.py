@@ -9,6 +9,7 @@ from typing import Final
 from flask import current_app
 
 from zvt_crypto.core.config import Settings
+from zvt_crypto.server.liveservice import LiveService
 from zvt_crypto.store.engine import Store
 
 _KEY: Final = "zvt_crypto"
@@ -21,11 +22,13 @@ class Services:
     Attributes:
         settings: Limits and paths.
         store: The databases.
+        live: Streams for clients; None where the application runs without.
         started: Epoch seconds.
     """
 
     settings: Settings
     store: Store
+    live: LiveService | None = None
     started: float = field(default_factory=time.time)
 
     def attach(self, extensions: dict[str, object]) -> None:

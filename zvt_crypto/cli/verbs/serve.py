@@ -1,4 +1,4 @@
-"""``zvt-crypto serve``: what is recorded, over HTTP."""
+"""``zvt-crypto serve``: what is recorded over HTTP, what exchanges stream over WebSocket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from zvt_crypto.cli.state import State, Verb
 @opt.data_path
 @click.pass_obj
 def command(state: State, /, host: str, port: int, **options: Any) -> None:
-    """Answer queries over HTTP until SIGTERM or Ctrl-C; -v logs each request."""
+    """Answer queries over HTTP and stream at /ws until SIGTERM or Ctrl-C; -v logs each request."""
     from zvt_crypto.server.serving import is_loopback, serve
 
     settings = opt.settings_of(options)

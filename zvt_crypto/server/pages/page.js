@@ -463,6 +463,26 @@ function showCandles(rows) {
   );
 }
 
+// ---- live
+
+let showLive = null;
+
+/** The live section has a file of its own, which is fetched with the first rows. */
+async function offerLive() {
+  showLive ??= import(new URL(document.body.dataset.live, location.href)).then(
+    ({ startLive }) => startLive({ byId, setText, setCells, rowFor, ask }),
+    () => {
+      showLive = null;
+      throw new Unreachable("the code of the live part could not be loaded");
+    },
+  );
+  const show = await showLive;
+  const { key, symbol } = state.chart;
+  const chosen = state.chart.symbols.find((one) => one.entity_id === symbol);
+  const isPerpetual = symbol.startsWith("cryptoperp");
+  await show(key.split("/")[0], chosen ? chosen.code + (isPerpetual ? "-perp" : "") : "btcusdt");
+}
+
 // ---- the loop
 
 let timer = null;
@@ -498,6 +518,7 @@ async function round() {
   showTables();
   await showCoverage();
   await showChart();
+  if (!isEmpty) await offerLive();
   byId("failure").hidden = true;
   setText(byId("status"), "Live");
 }

@@ -1,0 +1,87 @@
+"""What is streamed: by this server for its clients, and by the live recorders of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from zvt_crypto.core.config import Settings
+from zvt_crypto.core.symbols import PERP, split_entity_id
+from zvt_crypto.server.liveservice import LiveReport, LiveService
+from zvt_crypto.stream.status import Status, published
+
+#: Beginning or end of a table's name -> name of the stream that fills it.
+_STREAM_OF: Final = {
+    "cryptotrade": "crypto.trades",
+    "kdata": "crypto.klines",
+    "cryptoorderbook": "crypto.orderbook",
+    "cryptofunding": "crypto.funding",
+}
+
+
+class Streamed(NamedTuple):
+    """One subscription at an exchange.
+
+    Attributes:
+        provider: The data source.
+        symbol: The market, as in messages of ``/ws``.
+        stream: Name of the stream.
+        state: ``live`` where nothing is missing.
+        last_message: Epoch seconds of the newest message; None before the first.
+        lag_ms: Age of the newest row when it came; None where unknown.
+        resyncs: How often it was subscribed, or its book begun, anew.
+    """
+
+    provider: str
+    symbol: str
+    stream: str
+    state: str
+    last_message: float | None
+    lag_ms: float | None
+    resyncs: int
+
+
+def report_of(live: LiveService | None) -> LiveReport:
+    """How a server's streams stand; nothing where it has none."""
+    return LiveReport() if live is None else live.report()
+
+
+def recorders(settings: Settings) -> list[Status]:
+    """The live recorders of this machine that write into the same folder."""
+    return published(settings)
+
+
+def streamed(report: LiveReport, recorders: Iterable[Status]) -> list[Streamed]:
+    """Everything that is subscribed to at exchanges."""
+    ours = [
+        Streamed(one.provider, one.symbol, one.stream, one.state, one.last_message, one.lag_ms, one.resyncs)
+        for one in report.topics
+    ]
+    theirs = [
+        Streamed(
+            one.provider,
+            _symbol(one.entity_id),
+            _stream(one.table),
+            one.state,
+            one.last_message,
+            one.lag_ms,
+            one.resyncs,
+        )
+        for status in recorders
+        for one in status.channels
+    ]
+    return ours + theirs
+
+
+def connected(everything: Iterable[Streamed]) -> set[str]:
+    """The providers of which anything is live."""
+    return {one.provider for one in everything if one.state == "live"}
+
+
+def _symbol(entity_id: str) -> str:
+    entity_type, _, code = split_entity_id(entity_id)
+    return f"{code}-perp" if entity_type == PERP else code
+
+
+def _stream(table: str) -> str:
+    return next((stream for part, stream in _STREAM_OF.items() if table.endswith(part)), table)
