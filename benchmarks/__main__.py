@@ -9,10 +9,11 @@ from pathlib import Path
 
 from benchmarks import measure
 
+_HELP = {"__main__", "captures", "flood", "measure"}
 NAMES = sorted(
     module.name
     for module in pkgutil.iter_modules([str(Path(__file__).parent)])
-    if module.name not in ("measure", "__main__") and not module.name.startswith("peer_")
+    if module.name not in _HELP and not module.name.startswith("peer_")
 )
 
 
