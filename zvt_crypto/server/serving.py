@@ -121,7 +121,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer, and tell it."""
         for listener in sockets or ():
-            # What is accepted inherits it; asyncio sets it only for sockets that say IPPROTO_TCP. Without it, a
+            # What is accepted inherits it; asyncio sets it only where the socket says IPPROTO_TCP. Without, a
             # message waits for the one before it to be acknowledged, 40 ms.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await self._live.start()
