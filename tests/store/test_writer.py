@@ -12,7 +12,7 @@ from zvt_crypto.store import coverage
 from zvt_crypto.store.engine import disk_bytes
 from zvt_crypto.store.layout import upsert_statement
 from zvt_crypto.store.reader import Query, read
-from zvt_crypto.store.writer import Entity, SeriesWriter, check
+from zvt_crypto.store.writer import Entity, Page, SeriesWriter, check
 
 SPEC = tables["cryptopair_1m_kdata"]
 BTC = Entity("cryptopair_binance_btcusdt", "btcusdt", "BTC/USDT")
@@ -188,3 +188,51 @@ def test_large_batches_come_back_as_small_ones_do(store, writer, count):
     found = stored(store)
     assert found.num_rows == count and found["volume"].to_pylist() == changed["volume"].to_pylist()
     assert found["close"].to_pylist() == rows["close"].to_pylist()
+
+
+class TestStreamedPages:
+    """Rows of a stream, which wait for the exchange's answer."""
+
+    def streamed(self, writer, minutes, price, **more):
+        key = writer.entity_key(BTC)
+        ts = [minute * 60_000 for minute in minutes]
+        rows = check(SPEC, batch(ts, [price] * len(ts))).batch
+        spans = tuple((at, at + 60_000) for at in ts)
+        writer.write_pages([Page(key, rows, source=coverage.STREAM, streamed=spans, **more)])
+        return key
+
+    def closes(self, store):
+        rows = stored(store)
+        ts = rows["timestamp"].cast(pa.int64()).to_pylist()
+        return dict(zip([at // 60_000 for at in ts], rows["close"].to_pylist(), strict=True))
+
+    def test_they_are_noted_and_the_answer_replaces_them(self, writer, store):
+        key = self.streamed(writer, [1, 2, 3], 5.0)
+        assert coverage.covered(writer.connection, key, coverage.STREAMED) == [(60_000, 240_000)]
+        assert coverage.covered(writer.connection, key) == []
+        writer.write_page(key, check(SPEC, batch([120_000], [7.0])).batch, answered=[(60_000, 180_000)])
+        assert self.closes(store) == {1: 5.0, 2: 7.0, 3: 5.0}
+        assert coverage.covered(writer.connection, key, coverage.STREAMED) == [(180_000, 240_000)]
+
+    def test_they_do_not_replace_the_answer(self, writer, store):
+        """They may have waited on disk while the exchange answered."""
+        key = writer.entity_key(BTC)
+        answer = check(SPEC, batch([60_000, 120_000], [7.0, 8.0])).batch
+        writer.write_page(key, answer, answered=[(60_000, 240_000)])
+        self.streamed(writer, [1, 2, 3, 4], 5.0)
+        # The exchange has no candle of minute 3.
+        assert self.closes(store) == {1: 7.0, 2: 8.0, 4: 5.0}
+        assert coverage.covered(writer.connection, key, coverage.STREAMED) == [(240_000, 300_000)]
+        assert coverage.covered(writer.connection, key) == [(60_000, 240_000)]
+
+    def test_a_page_that_is_answered_as_a_whole_changes_nothing(self, writer, store):
+        key = self.streamed(writer, [1, 2], 5.0)
+        writer.write_page(key, SPEC.schema.empty_table(), answered=[(0, 600_000)])
+        before = self.closes(store)
+        self.streamed(writer, [1, 2], 6.0)
+        assert self.closes(store) == before == {1: 5.0, 2: 5.0}
+
+    def test_what_is_entered_with_them_is_entered_all_the_same(self, writer):
+        key = self.streamed(writer, [1, 2], 5.0, answered=((60_000, 120_000),))
+        assert coverage.answered_by(writer.connection, key) == {"stream": [(60_000, 120_000)]}
+        assert coverage.covered(writer.connection, key, coverage.STREAMED) == [(120_000, 180_000)]
