@@ -49,9 +49,9 @@ def stored(cli, provider: str = "binance", table: str = "cryptotrade") -> int:
 
 
 @contextlib.contextmanager
-def started(cli, *arguments: str):
+def started(cli, *arguments: str, **options):
     """A run; killed in the end if the test has not ended it."""
-    process = cli.start(*arguments)
+    process = cli.start(*arguments, **options)
     try:
         yield process
     finally:
@@ -103,14 +103,9 @@ class TestOutput:
         assert err == ""
         assert stored(cli) > 0
 
-    def test_a_line_for_each_change_where_there_is_no_terminal(self, cli, box):
+    def test_a_line_for_each_change_where_there_is_no_terminal(self, cli):
         with started(cli, *TRADES) as process:
             assert process.stderr.readline() == "binance btcusdt trades: waiting\n"
-            assert process.stderr.readline() == "binance btcusdt trades: live\n"
-            box.faults = ["ws_refuse"]
-            box.drop_connections()
-            assert process.stderr.readline() == "binance btcusdt trades: lost\n"
-            box.faults = []
             assert process.stderr.readline() == "binance btcusdt trades: live\n"
             out, last = ended(process)
         assert re.fullmatch(r"\d+ rows in \d+ s; the same command goes on from there\n", last)
@@ -130,31 +125,44 @@ class TestOutput:
 
     def test_a_table_that_is_drawn_anew_in_a_terminal(self, cli):
         leader, follower = pty.openpty()
-        process = cli.start(*TRADES, "--for", "3", stderr=follower)
-        os.close(follower)
-        shown = b""
-        with contextlib.suppress(OSError):  # how a terminal ends
-            while select.select([leader], [], [], 20)[0] and (part := os.read(leader, 65_536)):
-                shown += part
-        process.communicate(timeout=20)
+        with started(cli, *TRADES, stderr=follower) as process:
+            os.close(follower)
+            shown = ""
+            while not (" ms " in shown and "1 connections" in shown):
+                assert select.select([leader], [], [], 20)[0], shown
+                shown += os.read(leader, 65_536).decode()
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(OSError):  # how a terminal ends
+                while part := os.read(leader, 65_536):
+                    shown += part.decode()
+            assert process.wait(timeout=20) == 0
         os.close(leader)
-        text = shown.decode()
-        assert process.returncode == 0
-        for words in ("channel", "messages/s", "binance btcusdt trades", "live", "1 connections", "ms"):
-            assert words in text
-        assert "the same command goes on from there" in text
+        for words in (
+            "channel",
+            "messages/s",
+            "last message",
+            "binance btcusdt trades",
+            "live",
+            "rows stored",
+        ):
+            assert words in shown
+        assert "the same command goes on from there" in shown
 
     def test_messages_of_the_log_with_v(self, cli, box):
         box.faults = ["ws_disconnect,after=10,times=1"]
-        done = cli(*TRADES, "--for", "3", "-v", "--no-progress")
-        assert "connecting anew in" in done.stderr and "Traceback" not in done.stderr
-        assert "Task exception was never retrieved" not in done.stderr
+        with started(cli, *TRADES, "-v", "--no-progress") as process:
+            while "connecting anew in" not in process.stderr.readline():
+                assert process.poll() is None
+            _, err = ended(process)
+        assert "Task exception was never retrieved" not in err
 
-    def test_an_unreadable_message_is_told_without_v(self, cli, box):
+    def test_an_unreadable_message_is_told_once_and_without_v(self, cli, box):
         box.faults = ["ws_rename:p"]
-        done = cli(*TRADES, "--for", "3")
-        (line,) = [line for line in done.stderr.splitlines() if "cannot be read" in line]
-        assert "binance stream 1: a message cannot be read: Object missing required field `p`" in line
+        words = "binance stream 1: a message cannot be read: Object missing required field `p`"
+        with started(cli, *TRADES, "--json") as process:
+            told(process, lambda line: line["unreadable"] > 10)
+            _, err = ended(process)
+        assert words in err and err.count("cannot be read") == 1
 
     def test_the_reader_goes_away(self, cli):
         """As with ``| head -1``."""
@@ -184,20 +192,16 @@ class TestEnds:
             until(lambda: any("exchangeInfo" in one.path for one in box.requests))
             ended(process, number, code)
 
-    def test_the_exchange_cannot_be_reached(self, new_cli):
-        cli = new_cli(gateway="http://127.0.0.1:9", retry_wait_seconds="0.01", max_attempts="1")
-        done = cli(*TRADES, code=1)
-        assert "CRYPTO_PROVIDER_UNAVAILABLE" in done.stderr and "Traceback" not in done.stderr
-        (line,) = cli(*TRADES, "--json", code=1).stdout.splitlines()
+    def test_the_exchange_cannot_be_reached(self, inside):
+        arguments = (*TRADES, "--gateway", "http://127.0.0.1:9", "--max-attempts", "1")
+        done = inside(*arguments, code=1)
+        assert "CRYPTO_PROVIDER_UNAVAILABLE" in done.stderr
+        (line,) = inside(*arguments, "--json", code=1).stdout.splitlines()
         assert json.loads(line)["error"]["code"] == "CRYPTO_PROVIDER_UNAVAILABLE"
 
-    def test_a_market_that_does_not_exist_among_others(self, cli):
-        with started(
-            cli, "stream", "--provider", "binance", "--codes", "btcusdt,foobar", "--json"
-        ) as process:
-            told(process, all_live)
-            _, err = ended(process, code=3)
-        assert "foobar" in err and "CRYPTO_PAIR_NOT_FOUND" in err
+    def test_a_market_that_does_not_exist_among_others(self, inside):
+        done = inside("stream", "--provider", "binance", "--codes", "btcusdt,foobar", "--for", "0.5", code=3)
+        assert "foobar" in done.stderr and "CRYPTO_PAIR_NOT_FOUND" in done.stderr
 
     def test_a_market_that_does_not_exist_alone(self, inside):
         done = inside("stream", "--provider", "binance", "--codes", "foobar", code=2)
@@ -208,7 +212,7 @@ class TestTables:
     def test_feeds_of_pairs_and_perpetuals(self, cli):
         arguments = ("--provider", "okx", "--codes", "btcusdt,btcusdt-perp", "--trades", "--orderbooks")
         with started(cli, "stream", *arguments, "--depth", "3", "--book-every", "0.5", "--json") as process:
-            told(process, lambda line: all_live(line) and all(one["rows"] > 2 for one in line["channels"]))
+            told(process, lambda line: all_live(line) and all(one["rows"] for one in line["channels"]))
             ended(process)
         rows = cli.json("query", "CryptoOrderbook", "--provider", "okx")
         assert {row["entity_id"].partition("_")[0] for row in rows} == {"cryptopair", "cryptoperp"}
@@ -220,11 +224,6 @@ class TestTables:
             *_, last = told(process, all_live)
             ended(process)
         assert len(last["channels"]) > 3
-
-    def test_a_start_in_the_past(self, cli):
-        with started(cli, "stream", *BTC, "--days", "1", "--no-progress") as process:
-            until(lambda: stored(cli, table="cryptopair_1m_kdata") >= 1440)
-            ended(process)
 
 
 CASES = {

@@ -45,8 +45,6 @@ QUICK = Timing(
     confirm=1.5,
     settle=0.2,
     clear=0.3,
-    patience=1.2,
-    longest_patience=4.0,
     dead=20.0,
     check=0.05,
 )
@@ -100,6 +98,23 @@ class Heard:
         return [row for m in self.messages if topic is None or m.topic == topic for row in m.rows]
 
 
+class Meeting:
+    """Where so many coroutines wait for each other, again and again."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._arrived = 0
+
+    async def wait(self) -> bool:
+        """Return once all have arrived; to the last of them, True."""
+        self._arrived += 1
+        all_here = -(-self._arrived // self._size) * self._size
+        if self._arrived == all_here:
+            return True
+        await until(lambda: self._arrived >= all_here, 60)
+        return False
+
+
 class JumpClock:
     """An exchange's clock that runs as the real one does, and forward when a test says so."""
 
@@ -132,15 +147,15 @@ class Live:
 
     def table(self, spec: TableSpec = TRADES, **options: Any) -> LiveTable:
         spills = self.settings.data_path.parent / "state" / "spill" / f"{self.venue.name}-{spec.name}"
+        kind = {"candles": CandleTable, "trades": TradeTable, "funding": FundingTable}[spec.feed]
+        rest = ConfirmingFeed(self.venue, spec) if spec.feed == "candles" else feed_of(self.venue, spec)
         history = feed_of(self.history, spec)
-        if spec.feed == "candles":
-            rest = ConfirmingFeed(self.venue, spec)
-            return CandleTable(self.feed, self.store, rest, spills, history=history, **options)
-        kind = {"trades": TradeTable, "funding": FundingTable}[spec.feed]
-        rest = feed_of(self.venue, spec)
-        # The sandbox shows rows at once.
-        rest.lag_ms = history.lag_ms = 200
-        return kind(self.feed, self.store, rest, spills, history=history, **options)
+        if spec.feed != "candles":
+            # The sandbox shows rows at once.
+            rest.lag_ms = history.lag_ms = 200
+        table = kind(self.feed, self.store, rest, spills, history=history, **options)
+        table.flush_seconds = 0.1
+        return table
 
     def books(self, spec: TableSpec, **options: Any) -> BookTable:
         spills = self.settings.data_path.parent / "state" / "spill" / "books"

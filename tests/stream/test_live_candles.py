@@ -2,14 +2,24 @@
 
 import asyncio
 import logging
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_helpers import QUICK, Heard, JumpClock, answered, ledger, live, running, settings_of, stored, until
+from live_helpers import (
+    Heard,
+    JumpClock,
+    Meeting,
+    answered,
+    ledger,
+    live,
+    running,
+    settings_of,
+    stored,
+    until,
+)
 
 from zvt_crypto.core.levels import MINUTE_MS, floor_ms, parse_time
 from zvt_crypto.core.tables import tables
@@ -22,8 +32,6 @@ NEXT = HOUR + MINUTE_MS
 #: How far into the next minute it must be for a candle to be stored.
 OVER = 3_000
 BTC = "cryptopair_binance_btcusdt"
-#: Binance tells of a candle every other second only.
-CALM = replace(QUICK, patience=60.0)
 COMPARED = ("ts", "open", "high", "low", "close", "volume")
 
 
@@ -70,7 +78,7 @@ def at(tmp_path):
         clock = JumpClock(start)
 
         async def main(box):
-            async with live(settings_of(box, tmp_path), provider, timing=CALM) as one:
+            async with live(settings_of(box, tmp_path), provider) as one:
                 return await use(Minutes(one, box, clock))
 
         with Sandbox(SimulatedMarket(5, clock)) as box:
@@ -150,7 +158,7 @@ def test_what_streams_say_is_what_the_exchange_answers(tmp_path):
 
     async def record(box, clock, provider, symbol):
         entity_id = f"cryptopair_{provider}_{symbol.lower().replace('/', '')}"
-        async with live(settings_of(box, tmp_path), provider, timing=CALM) as one:
+        async with live(settings_of(box, tmp_path), provider) as one:
             minutes = Minutes(one, box, clock)
             await one.add(minutes.table, symbol)
             async with running(minutes.table):
@@ -166,7 +174,7 @@ def test_what_streams_say_is_what_the_exchange_answers(tmp_path):
     async def main(box, clock):
         await asyncio.gather(*(record(box, clock, *which) for which in providers.items()))
 
-    here, clock = asyncio.Barrier(len(providers)), JumpClock(HOUR + 20_000)
+    here, clock = Meeting(len(providers)), JumpClock(HOUR + 20_000)
     with Sandbox(SimulatedMarket(5, clock)) as box:
         asyncio.run(asyncio.wait_for(main(box, clock), 60))
 

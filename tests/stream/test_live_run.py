@@ -40,7 +40,7 @@ CANDLES, BOOKS, FUNDING = (
 )
 BTC = "cryptopair_binance_btcusdt"
 #: The full trial takes 30; every run of the suite takes fewer.
-KILLS = int(os.environ.get("ZVT_CRYPTO_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("ZVT_CRYPTO_TEST_KILLS", "3"))
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +69,11 @@ class TestRuns:
             settings,
             [selection(TRADES, CANDLES, BOOKS, codes=("btcusdt", "ETH/USDT"), depth=5)],
             book_every=0.5,
-            seconds=4.5,
+            seconds=4.0,
             on_status=on_status,
         )
         report = run.start()
-        assert report.exit_code == 0 and report.seconds >= 4.5
+        assert report.exit_code == 0 and report.seconds >= 4.0
         assert {(o.table, o.entity_id) for o in report.outcomes} == {
             (spec.name, f"cryptopair_binance_{code}")
             for spec in (TRADES, CANDLES, BOOKS)
@@ -82,7 +82,7 @@ class TestRuns:
         store = Store(settings)
         for code, symbol in (("btcusdt", "BTC/USDT"), ("ethusdt", "ETH/USDT")):
             check_trades(box, store, "binance", f"cryptopair_binance_{code}", symbol)
-            assert stored(store, "binance", BOOKS, f"cryptopair_binance_{code}").num_rows >= 3
+            assert stored(store, "binance", BOOKS, f"cryptopair_binance_{code}").num_rows >= 2
         last = statuses[-1]
         assert {channel.state for channel in last.channels} == {"live"} and len(last.channels) == 6
         assert last.connections == 1, "one is enough for three tables"
