@@ -21,10 +21,13 @@ from live_helpers import (
     until,
 )
 
+from zvt_crypto.core.errors import StoreCorrupt
 from zvt_crypto.exchanges.binance_streams import BinanceStreams
 from zvt_crypto.exchanges.streaming import Trades
+from zvt_crypto.recorders.report import Outcome
 from zvt_crypto.sandbox import SimulatedMarket
 from zvt_crypto.store import coverage
+from zvt_crypto.store.writer import Entity
 from zvt_crypto.stream.feed import State
 from zvt_crypto.stream.pagequeue import PageQueue
 
@@ -224,21 +227,25 @@ class TestRequestsThatFail:
             recording(use)
         assert "is fetched again in 0 s" in caplog.text
 
-    def test_an_exchange_that_answers_nothing_at_all_ends_nothing(self, box, recording):
+    def test_an_exchange_that_answers_nothing_at_all_ends_nothing(self, box, recording, caplog):
+        async def know(one):
+            await one.rows_of(TRADES, ("btcusdt",))
+
         async def use(one):
-            table = one.table(**EAGER)
-            start = box.market.now() - 20 * SECOND
-            await one.add(table, "btcusdt", start=start)
-            # Not even its time, without which nothing can be asked for.
+            # Not even its time, without which it is not known what may be asked for.
             box.faults = ["status:503,path=api.binance.com"]
+            table, start = one.table(**EAGER), box.market.now() - 20 * SECOND
+            await one.add(table, "btcusdt", start=start)
             async with running(table) as task:
-                await asyncio.sleep(1.5)
+                await until(lambda: "the exchange's time cannot be asked for" in caplog.text)
                 assert not task.done()
                 box.faults = []
                 await keep_on(one, box, since=start)
             check_trades(box, one.store, "binance", BTC, "BTC/USDT")
 
-        recording(use)
+        recording(know)
+        with caplog.at_level(logging.INFO, "zvt_crypto"):
+            recording(use)
 
     def test_what_the_venue_has_forgotten_stays_a_gap_that_is_told(self, box, recording, caplog):
         """Bybit serves its newest trades only."""
@@ -317,9 +324,6 @@ def with_price(row, price):
 
 
 async def add_row(one, table, row):
-    from zvt_crypto.recorders.report import Outcome
-    from zvt_crypto.store.writer import Entity
-
     outcome = Outcome(table.spec.name, row["entity_id"])
     entity = Entity(row["entity_id"], row["code"], row["name"])
     await table.add(one.venue.instrument(row), entity, outcome, None)
@@ -374,8 +378,8 @@ class TestStorage:
             for file in path.parent.glob(f"{path.name}*"):
                 with file.open("r+b") as content:
                     content.write(b"\x00" * file.stat().st_size)
-            with pytest.raises(Exception, match="damaged or is no SQLite database"):
-                await asyncio.wait_for(task, 20)
+            await until(task.done)
+            assert isinstance(task.exception(), StoreCorrupt)
 
         recording(use)
 
