@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 
 from zvt_crypto.core.errors import ProviderUnavailable, StoreBusy
 from zvt_crypto.core.schedules import ScheduleEntry
@@ -54,16 +55,16 @@ def wait_until(condition):
 
 
 def test_what_falls_due_during_a_run_is_made_up_for_once(settings):
-    ended = []
+    ended, missed = [], []
     work = Waits()
     # Due daily, so that after the start only what the test says falls due.
     with Scheduler(settings, [planned("a", work, every="daily 00:00")], ended.append) as scheduler:
+        scheduler._scheduler.add_listener(missed.append, EVENT_JOB_MAX_INSTANCES)
         scheduler.start()
         wait_until(lambda: work.begun == 1)
-        for _ in range(3):
+        for count in range(1, 4):
             scheduler._scheduler.modify_job("a", next_run_time=now())
-            scheduler.wake()
-            wait_until(lambda: "a" in scheduler._missed)
+            wait_until(lambda count=count: len(missed) == count)
         work.go_on.release()
         wait_until(lambda: work.begun == 2)
         work.go_on.release()
