@@ -1,8 +1,12 @@
-"""``python -m benchmarks [name ...]``: run some benchmarks, all by default, and print their tables."""
+"""``python -m benchmarks [name ...]``: run some benchmarks, all by default, and print their tables.
+
+A name stands for its family, too: ``stream`` runs ``stream_messages``, ``stream_tables`` and the others.
+"""
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import pkgutil
 import sys
 from pathlib import Path
@@ -19,12 +23,13 @@ NAMES = sorted(
 
 def main(arguments: list[str]) -> int:
     """Run the named benchmarks; the tables also go to ``build/benchmarks.md``."""
-    unknown = sorted(set(arguments) - set(NAMES))
+    chosen = {asked: [name for name in NAMES if f"{name}_".startswith(f"{asked}_")] for asked in arguments}
+    unknown = [asked for asked, names in chosen.items() if not names]
     if unknown:
         sys.stderr.write(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}\n")
         return 2
     parts = [measure.machine(), ""]
-    for name in arguments or NAMES:
+    for name in list(dict.fromkeys(itertools.chain(*chosen.values()))) or NAMES:
         title, rows, notes = importlib.import_module(f"benchmarks.{name}").run()
         parts += [measure.show(title, rows, notes), ""]
     sys.stdout.write(f"{measure.machine()}\n")

@@ -26,7 +26,7 @@ from zvt_crypto.exchanges.streaming import Candles, Funding, StreamFeed, Topic, 
 from zvt_crypto.recorders.entities import entity_spec, find_entity
 from zvt_crypto.server.liveservice import LiveService
 from zvt_crypto.server.serving import server_of
-from zvt_crypto.stream.sources import Levels, Sink
+from zvt_crypto.stream.broadcast.sources import Levels, Sink
 from zvt_crypto.stream.topics import State, TopicHealth
 
 #: 2024-06-01

@@ -81,6 +81,13 @@ def test_imports_point_one_way(path):
             assert "__init__" in ALLOWED[room], f"{room} imports the package itself"
 
 
+def test_live_tables_know_nothing_of_the_clients():
+    recording = [path for path in MODULES if path.parent == PACKAGE / "stream"]
+    assert len(recording) > 10
+    for path in recording:
+        assert not [name for name in imports_of(path) if name.startswith("zvt_crypto.stream.broadcast")], path
+
+
 @pytest.mark.parametrize("outside", sorted(FENCED))
 def test_outside_packages_stay_behind_their_fence(outside):
     users = {

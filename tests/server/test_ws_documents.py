@@ -12,7 +12,7 @@ from live_publisher import Client, LiveServer, serving, wait_for
 
 from zvt_crypto.core.config import Settings
 from zvt_crypto.server import wscommands
-from zvt_crypto.stream import channellog, hub
+from zvt_crypto.stream.broadcast import channellog, hub
 
 DOCUMENTS = ("README.md", "docs/streaming.md")
 COMMANDS = [

@@ -18,11 +18,11 @@ from zvt_crypto.core.errors import (
     SymbolMappingError,
     ZvtCryptoError,
 )
-from zvt_crypto.stream import hub as hubs
-from zvt_crypto.stream.channellog import MOST_KEPT
-from zvt_crypto.stream.channels import Channel
-from zvt_crypto.stream.finding import Wanted
-from zvt_crypto.stream.hub import Delivery, Hub, Subscription
+from zvt_crypto.stream.broadcast import hub as hubs
+from zvt_crypto.stream.broadcast.channellog import MOST_KEPT
+from zvt_crypto.stream.broadcast.channels import Channel
+from zvt_crypto.stream.broadcast.finding import Wanted
+from zvt_crypto.stream.broadcast.hub import Delivery, Hub, Subscription
 
 MINUTE = 60_000
 

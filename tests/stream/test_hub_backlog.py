@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zvt_crypto.stream.backlog import Backlog, Overflow
-from zvt_crypto.stream.channels import Channel
-from zvt_crypto.stream.outflow import Flow, Outflow
-from zvt_crypto.stream.wiremessages import Message
+from zvt_crypto.stream.broadcast.backlog import Backlog, Overflow
+from zvt_crypto.stream.broadcast.channels import Channel
+from zvt_crypto.stream.broadcast.outflow import Flow, Outflow
+from zvt_crypto.stream.broadcast.wiremessages import Message
 
 TRADES = Channel("crypto.trades", "binance", "btcusdt")
 BOOK = Channel("crypto.orderbook", "binance", "btcusdt", depth=5)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from zvt_crypto.core.trade_bars import candles_from_trades
 from zvt_crypto.exchanges.schemas import TRADES
-from zvt_crypto.stream.candlemaking import GRACE_MS, Candle, CandleCloser, CandleMaker
+from zvt_crypto.stream.broadcast.candlemaking import GRACE_MS, Candle, CandleCloser, CandleMaker
 
 MINUTE = 60_000
 START = 1_717_200_000_000

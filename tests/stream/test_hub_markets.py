@@ -14,7 +14,7 @@ from zvt_crypto.exchanges.base import Instrument, open_venue
 from zvt_crypto.recorders.entities import entity_spec, record_entities
 from zvt_crypto.sandbox import Sandbox
 from zvt_crypto.store.engine import Store
-from zvt_crypto.stream.markets import Markets
+from zvt_crypto.stream.broadcast.markets import Markets
 
 
 @pytest.fixture(scope="module")

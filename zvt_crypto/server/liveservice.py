@@ -13,10 +13,10 @@ from typing import Final
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.levels import DAY_MS
 from zvt_crypto.server.wsadmission import Admission
-from zvt_crypto.stream.channels import STREAMS, symbol_of
-from zvt_crypto.stream.hub import Hub
-from zvt_crypto.stream.sources import OpenSource
-from zvt_crypto.stream.venuesource import venue_sources
+from zvt_crypto.stream.broadcast.channels import STREAMS, symbol_of
+from zvt_crypto.stream.broadcast.hub import Hub
+from zvt_crypto.stream.broadcast.sources import OpenSource
+from zvt_crypto.stream.broadcast.venuesource import venue_sources
 
 _REPORT_SECONDS: Final = 2.0
 _SAMPLE_SECONDS: Final = 60.0

@@ -17,7 +17,7 @@ from zvt_crypto.exchanges.client import CCXT
 from zvt_crypto.exchanges.health import Health, health_path, read_health
 from zvt_crypto.server.clock import now_ms
 from zvt_crypto.store.engine import Store
-from zvt_crypto.stream.channels import STREAMS
+from zvt_crypto.stream.broadcast.channels import STREAMS
 
 #: States of an exchange, the worst first.
 _WORST: Final = ("down", "degraded", "operational", "unknown")

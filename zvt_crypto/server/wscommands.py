@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from zvt_crypto.core.errors import InvalidArgument, unknown_value
 from zvt_crypto.server.errors import invalid_parameter
-from zvt_crypto.stream.backlog import DropPolicy
-from zvt_crypto.stream.finding import Wanted
-from zvt_crypto.stream.outflow import BUFFER_SIZE
+from zvt_crypto.stream.broadcast.backlog import DropPolicy
+from zvt_crypto.stream.broadcast.finding import Wanted
+from zvt_crypto.stream.broadcast.outflow import BUFFER_SIZE
 
 #: Symbols of one command.
 MOST_SYMBOLS: Final = 200

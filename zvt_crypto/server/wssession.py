@@ -18,11 +18,11 @@ from zvt_crypto.server.clock import now_ms
 from zvt_crypto.server.failures import failure, failure_of, new_trace_id
 from zvt_crypto.server.liveservice import LiveService
 from zvt_crypto.server.wscommands import ChannelParams, FlowParams, Resume, SubscribeParams
-from zvt_crypto.stream.channels import STREAMS, Channel
-from zvt_crypto.stream.finding import Wanted
-from zvt_crypto.stream.hub import Delivery, Subscription, TooManySubscriptions
-from zvt_crypto.stream.outflow import Flow, Outflow
-from zvt_crypto.stream.pacing import TokenBucket
+from zvt_crypto.stream.broadcast.channels import STREAMS, Channel
+from zvt_crypto.stream.broadcast.finding import Wanted
+from zvt_crypto.stream.broadcast.hub import Delivery, Subscription, TooManySubscriptions
+from zvt_crypto.stream.broadcast.outflow import Flow, Outflow
+from zvt_crypto.stream.broadcast.pacing import TokenBucket
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from zvt_crypto.exchanges.streaming import BookUpdate, Candles, Funding, StreamF
 from zvt_crypto.exchanges.throttle import Priority
 from zvt_crypto.stream.bookkeeping import BookKeeper
 from zvt_crypto.stream.books import OrderBook
+from zvt_crypto.stream.broadcast.markets import Markets
+from zvt_crypto.stream.broadcast.sources import Levels, OpenSource, Sink, Source
 from zvt_crypto.stream.feed import LiveFeed
-from zvt_crypto.stream.markets import Markets
-from zvt_crypto.stream.sources import Levels, OpenSource, Sink, Source
 from zvt_crypto.stream.topics import TopicHealth
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from zvt_crypto.stream.backlog import Backlog, DropPolicy, Lane, Overflow
-from zvt_crypto.stream.pacing import TokenBucket
-from zvt_crypto.stream.wiremessages import Message, text_frame
+from zvt_crypto.stream.broadcast.backlog import Backlog, DropPolicy, Lane, Overflow
+from zvt_crypto.stream.broadcast.pacing import TokenBucket
+from zvt_crypto.stream.broadcast.wiremessages import Message, text_frame
 
 #: Messages that may wait for a client which has not said otherwise.
 BUFFER_SIZE: Final = 10_000

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from zvt_crypto.core.errors import RetriableError, ZvtCryptoError
-from zvt_crypto.stream.channellog import ChannelLog
-from zvt_crypto.stream.channels import Channel
-from zvt_crypto.stream.finding import Wanted, feed_of, find
-from zvt_crypto.stream.intake import Intake
-from zvt_crypto.stream.producers import Producer, producer_of
-from zvt_crypto.stream.sources import OpenSource, Source
-from zvt_crypto.stream.taps import Tap
+from zvt_crypto.stream.broadcast.channellog import ChannelLog
+from zvt_crypto.stream.broadcast.channels import Channel
+from zvt_crypto.stream.broadcast.finding import Wanted, feed_of, find
+from zvt_crypto.stream.broadcast.intake import Intake
+from zvt_crypto.stream.broadcast.producers import Producer, producer_of
+from zvt_crypto.stream.broadcast.sources import OpenSource, Source
+from zvt_crypto.stream.broadcast.taps import Tap
+from zvt_crypto.stream.broadcast.wiremessages import Message, event
 from zvt_crypto.stream.topics import TopicHealth
-from zvt_crypto.stream.wiremessages import Message, event
 
 #: How long messages are collected before they are written.
 TICK_SECONDS: Final = 0.005

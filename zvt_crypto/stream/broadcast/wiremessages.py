@@ -14,8 +14,8 @@ import orjson
 import pyarrow as pa
 
 from zvt_crypto.exchanges.streaming import Funding
-from zvt_crypto.stream.candlemaking import Candle
-from zvt_crypto.stream.channels import Channel
+from zvt_crypto.stream.broadcast.candlemaking import Candle
+from zvt_crypto.stream.broadcast.channels import Channel
 
 Kind = Literal["snapshot", "update", "event"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from zvt_crypto.core.errors import ZvtCryptoError
 from zvt_crypto.exchanges.streaming import Candles, Funding, Topic, Trades
-from zvt_crypto.stream.sources import BookView, Source
-from zvt_crypto.stream.taps import Tap
+from zvt_crypto.stream.broadcast.sources import BookView, Source
+from zvt_crypto.stream.broadcast.taps import Tap
 
 
 class Intake:

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from zvt_crypto.stream.wiremessages import Message, event
+from zvt_crypto.stream.broadcast.wiremessages import Message, event
 
 DropPolicy = Literal["oldest", "newest", "disconnect"]
 

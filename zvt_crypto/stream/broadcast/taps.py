@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from zvt_crypto.core.errors import ZvtCryptoError
 from zvt_crypto.exchanges.streaming import Candles, Funding, Topic, Trades
-from zvt_crypto.stream.producers import Producer
-from zvt_crypto.stream.sources import BookView, Source
+from zvt_crypto.stream.broadcast.producers import Producer
+from zvt_crypto.stream.broadcast.sources import BookView, Source
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Any, Final, Literal
 
-from zvt_crypto.stream.channels import Channel
-from zvt_crypto.stream.wiremessages import Message, event, timestamp
+from zvt_crypto.stream.broadcast.channels import Channel
+from zvt_crypto.stream.broadcast.wiremessages import Message, event, timestamp
 
 #: Whether a channel's rows arrive: not yet, without a hole since it became so, or not any more.
 ChannelState = Literal["waiting", "live", "disconnected"]

@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from zvt_crypto.core.levels import LEVEL_MS
 from zvt_crypto.exchanges.streaming import Funding
-from zvt_crypto.stream.candlemaking import Candle, CandleCloser, CandleMaker
-from zvt_crypto.stream.channellog import ChannelLog
-from zvt_crypto.stream.channels import Channel
-from zvt_crypto.stream.sources import BookView
-from zvt_crypto.stream.wiremessages import book_data, candle_data, funding_data, trade_data
+from zvt_crypto.stream.broadcast.candlemaking import Candle, CandleCloser, CandleMaker
+from zvt_crypto.stream.broadcast.channellog import ChannelLog
+from zvt_crypto.stream.broadcast.channels import Channel
+from zvt_crypto.stream.broadcast.sources import BookView
+from zvt_crypto.stream.broadcast.wiremessages import book_data, candle_data, funding_data, trade_data
 
 
 class Producer(Protocol):

@@ -17,8 +17,8 @@ from zvt_crypto.core.levels import LEVEL_MS
 from zvt_crypto.core.symbols import PAIR, PERP, parse_notation
 from zvt_crypto.exchanges.base import Instrument
 from zvt_crypto.exchanges.streaming import StreamFeed, Topic
-from zvt_crypto.stream.channels import PRIVATE_STREAMS, STREAMS, Channel, symbol_of
-from zvt_crypto.stream.sources import Source
+from zvt_crypto.stream.broadcast.channels import PRIVATE_STREAMS, STREAMS, Channel, symbol_of
+from zvt_crypto.stream.broadcast.sources import Source
 
 _DEFAULT_INTERVAL: Final = "1m"
 _DEFAULT_DEPTH: Final = 20
