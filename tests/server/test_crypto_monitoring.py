@@ -156,6 +156,18 @@ def test_rows_are_those_of_the_tables_and_follow_them(samples, client, market, a
     assert samples("zvt_crypto_last_row_timestamp_seconds", **of_table) == [1_709_078_400]
 
 
+def test_rows_written_are_counted_whoever_wrote_them(samples, market, recorder):
+    of_table = {"provider": "binance", "table": "cryptopair_1m_kdata"}
+    [before] = samples("zvt_crypto_rows_written_total", **of_table)
+    prices = {name: [10.0, 11.0] for name in ("open", "high", "low", "close")}
+    more = {"volume": [1.0] * 2, "turnover": [10.0] * 2, "trade_count": [1] * 2}
+    rows = pa.table({"ts": [1_800_000_000_000, 1_800_000_060_000], **prices, **more})
+    for _ in range(2):
+        recorder.series("binance", "CryptoPair1mKdata", "btcusdt", rows)
+    assert samples("zvt_crypto_rows_written_total", **of_table) == [before + 4]
+    assert samples("zvt_crypto_rows_written_total", table="cryptopair") == []
+
+
 def test_rows_that_take_too_long_to_count_are_counted_by_and_by(market, monkeypatch):
     reader = TableReader()
     monkeypatch.setattr(tablefacts, "COUNTING_SECONDS", -1.0)

@@ -10,7 +10,7 @@ from zvt_crypto.core.tables import tables
 from zvt_crypto.domain import kdata  # noqa: F401
 from zvt_crypto.store import coverage
 from zvt_crypto.store.engine import disk_bytes
-from zvt_crypto.store.layout import upsert_statement
+from zvt_crypto.store.layout import WRITTEN, count_statement, upsert_statement
 from zvt_crypto.store.reader import Query, read
 from zvt_crypto.store.writer import Entity, Page, SeriesWriter, check
 
@@ -99,6 +99,19 @@ def test_rows_and_coverage_are_stored_together_or_not_at_all(writer, store):
     assert coverage.covered(writer.connection, key) == []
     writer.write_page(key, batch([0], [1.23456]), answered=[(0, 60_000)])
     assert stored(store)["open"].to_pylist() == [1.23456]
+
+
+def test_rows_are_counted_as_they_are_committed(writer, store):
+    key = writer.entity_key(BTC)
+    assert writer.connection.value(WRITTEN) == 0
+    writer.write_page(key, batch([0, 60_000], [1.0, 2.0]))
+    writer.write_pages([Page(key, batch([60_000], [2.5])), Page(key, batch([120_000], [3.0]))])
+    with pytest.raises(ZeroDivisionError), writer.connection.transaction():
+        writer.connection.run(count_statement(1))
+        raise ZeroDivisionError
+    with store.connect("binance", SPEC) as again:
+        SeriesWriter(again, SPEC).write_page(key, batch([], []), answered=[(0, 60_000)])
+        assert again.value(WRITTEN) == 4
 
 
 def test_a_scale_chosen_in_a_page_that_failed_is_not_remembered(writer, store):

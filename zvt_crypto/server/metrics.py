@@ -106,6 +106,11 @@ class _Recorded(Collector):
         """See ``TableFacts``; a table whose rows are not counted yet has no sample for them."""
         labels = ["provider", "table"]
         rows = GaugeMetricFamily("zvt_crypto_table_rows", "Rows of a table.", labels=labels)
+        written = CounterMetricFamily(
+            "zvt_crypto_rows_written",
+            "Rows that recorders have stored since the table was made, replaced ones included.",
+            labels=labels,
+        )
         newest = GaugeMetricFamily(
             "zvt_crypto_last_row_timestamp_seconds", "Time of a table's newest row.", labels=labels
         )
@@ -124,9 +129,11 @@ class _Recorded(Collector):
             disk.add_metric(values, table.disk_bytes)
             if table.rows is not None:
                 rows.add_metric(values, table.rows)
+            if table.written is not None:
+                written.add_metric(values, table.written)
             if table.newest is not None:
                 newest.add_metric(values, table.newest / 1000)
-        yield from (rows, newest, disk, is_readable)
+        yield from (rows, written, newest, disk, is_readable)
 
 
 class _Exchanges(Collector):

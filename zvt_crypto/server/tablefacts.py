@@ -17,6 +17,7 @@ from zvt_crypto.core.tables import TableSpec
 from zvt_crypto.domain import load_tables
 from zvt_crypto.quality.summary import recorded_tables
 from zvt_crypto.store.engine import Store, disk_bytes
+from zvt_crypto.store.layout import WRITTEN
 
 #: What tells one state of a file and its write-ahead log from another: sizes and times of change.
 Stamp = tuple[tuple[int, int], ...]
@@ -40,6 +41,8 @@ class TableFacts:
         spec: The table.
         newest: Time of the newest row, epoch ms; None for instruments and without rows.
         rows: How many there are; None where they are not all counted yet.
+        written: Rows that recorders have stored since the table was made, replaced ones included; None for
+            instruments.
         disk_bytes: Size of the database and its write-ahead log.
         error: Why it cannot be read; None where it can.
     """
@@ -48,6 +51,7 @@ class TableFacts:
     spec: TableSpec
     newest: int | None = None
     rows: int | None = None
+    written: int | None = None
     disk_bytes: int = 0
     error: ZvtCryptoError | None = None
 
@@ -134,6 +138,7 @@ def _read(store: Store, facts: TableFacts, known: _Known, give_up: float | None)
             facts.rows = int(connection.value(f"SELECT count(*) FROM {spec.name}"))
             return
         facts.newest = connection.value(_NEWEST)
+        facts.written = connection.value(WRITTEN)
         if give_up is None:
             return
         chunks = connection.query(_CHUNKS)

@@ -47,6 +47,9 @@ ENTITY_HEAD: Final = {
     "end_date": "INTEGER",
 }
 
+#: Rows that our writer has stored since the file was made, replaced ones included.
+WRITTEN: Final = "SELECT CAST(coalesce(max(value), 0) AS INTEGER) FROM meta WHERE key = 'rows_written'"
+
 _NEW_VERSION: Final = "random() & 9223372036854775807"
 
 #: What was found out about stretches of an entity's time; see ``proofs``.
@@ -150,6 +153,14 @@ def touch_statement(spec: TableSpec, entity: str, chunk: str) -> str:
         f" VALUES ({entity}, {chunk}, {_NEW_VERSION}, strftime('%s', 'now') * 1000)"
         " ON CONFLICT (entity, chunk) DO UPDATE SET version = excluded.version,"
         " written_at = excluded.written_at"
+    )
+
+
+def count_statement(rows: int) -> str:
+    """Add to the count of rows that our writer has stored since the file was made; ``WRITTEN`` reads it."""
+    return (
+        f"INSERT INTO meta VALUES ('rows_written', {rows:d})"
+        " ON CONFLICT (key) DO UPDATE SET value = value + excluded.value"
     )
 
 

@@ -16,6 +16,7 @@ from zvt_crypto.core.tables import Column, TableSpec
 from zvt_crypto.store import coverage, keys
 from zvt_crypto.store.layout import (
     ENTITY_HEAD,
+    count_statement,
     entity_upsert_statement,
     touch_statement,
     upsert_statement,
@@ -144,6 +145,7 @@ class SeriesWriter:
         for page in pages:
             by_key.setdefault(page.key, []).append(page)
         chosen: dict[int, dict[str, float | None]] = {}
+        written = 0
         with self.connection.transaction():
             for key, pages_of_key in by_key.items():
                 group = [self._unconfirmed(page) for page in pages_of_key]
@@ -152,6 +154,9 @@ class SeriesWriter:
                     chosen[key] = self._write_rows(key, filled)
                 for page in group:
                     self._write_coverage(page)
+                written += sum(batch.num_rows for batch in filled)
+            if written:
+                self.connection.run(count_statement(written))
         # Only a committed choice may be remembered: what was rolled back chose nothing.
         self._known_scales |= chosen
 
