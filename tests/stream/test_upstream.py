@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 
 import pytest
 from live_helpers import QUICK, Heard, until
@@ -65,6 +66,17 @@ def keeping():
         return asyncio.run(asyncio.wait_for(main(), 30))
 
     return run
+
+
+@pytest.fixture
+def longest_pauses(monkeypatch):
+    """Pauses are as long as they may be; what they were is in the log."""
+    monkeypatch.setattr("zvt_crypto.stream.upstream.random.uniform", lambda low, high: high)
+
+    def pauses(caplog):
+        return [record.args[2] for record in caplog.records if "connecting anew" in record.message]
+
+    return pauses
 
 
 class TestSubscribing:
@@ -168,7 +180,39 @@ class TestComingBack:
         assert all(0 <= pause <= QUICK.longest_wait for pause in pauses)
         assert len(set(pauses)) == 12, "with jitter, so that clients do not come back together"
 
-    def test_pauses_grow_to_the_longest_and_begin_anew_after_a_connection_that_held(self):
+    def test_pauses_begin_anew_after_a_connection_that_held(self, keeping, caplog, longest_pauses):
+        server = TinyServer()
+        server.refused_handshakes = 4
+
+        async def use(kept, server):
+            kept.add_codes("a")
+            for losses in (0, 1):
+                await until(lambda losses=losses: kept.heard.words().count("live") == losses + 1)
+                await asyncio.sleep(0.3)
+                server.cut()
+            await until(lambda: kept.heard.words().count("live") == 3)
+
+        with caplog.at_level(logging.WARNING, "zvt_crypto"):
+            keeping(use, server, timing=replace(QUICK, first_wait=0.01, longest_wait=0.1, held=0.25))
+        assert longest_pauses(caplog) == [0.02, 0.04, 0.08, 0.1, 0.01, 0.01]
+
+    def test_a_wait_until_the_venue_allows_a_connection_is_no_connection_that_held(
+        self, keeping, caplog, longest_pauses
+    ):
+        async def allowed_late(on_frame):
+            await asyncio.sleep(0.05)
+            raise StreamDisconnected("not today")
+
+        async def use(kept, server):
+            kept.add_codes("a")
+            await until(lambda: kept.upstream.reconnects == 4)
+
+        with caplog.at_level(logging.WARNING, "zvt_crypto"):
+            timing = replace(QUICK, first_wait=0.01, longest_wait=0.1, held=0.02)
+            keeping(use, timing=timing, connect=allowed_late)
+        assert longest_pauses(caplog)[:4] == [0.02, 0.04, 0.08, 0.1]
+
+    def test_pauses_grow_to_the_longest(self):
         upstream = Upstream("x", TinyStreams(), None, lambda: NOW, Timing(first_wait=1.0, longest_wait=8.0))
         longest = [max(upstream._pause(attempt) for _ in range(2000)) for attempt in (0, 1, 2, 3, 4, 500)]
         assert [round(value) for value in longest] == [1, 2, 4, 8, 8, 8]

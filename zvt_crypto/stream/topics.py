@@ -39,7 +39,7 @@ class Timing:
 
     first_wait: float = 0.5
     longest_wait: float = 60.0
-    held: float = 60.0
+    held: float = 10.0
     confirm: float = 10.0
     settle: float = 1.0
     clear: float = 5.0

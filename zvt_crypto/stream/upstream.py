@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -79,6 +80,7 @@ class Upstream:
         self._subscriptions: dict[int, Subscription] = {}
         self._reader: Reader | None = None
         self._line: Line | None = None
+        self._connected_at = math.inf
         self._number = 0
         self._unclear_since: float | None = None
         self._told: set[str] = set()
@@ -134,7 +136,6 @@ class Upstream:
         try:
             while True:
                 await self._wanted.wait()
-                began = time.monotonic()
                 try:
                     error = await self._keep()
                 except (SkippableError, FatalError) as refusal:
@@ -144,7 +145,7 @@ class Upstream:
                 self._lose(error.message)
                 if not self._subscriptions:
                     continue
-                attempt = 0 if time.monotonic() - began > self._timing.held else attempt + 1
+                attempt = 0 if self._has_held() else attempt + 1
                 self.reconnects += 1
                 wait = self._pause(attempt)
                 logger.warning("%s: %s; connecting anew in %.1f s", self.name, error.message, wait)
@@ -180,11 +181,12 @@ class Upstream:
     async def _keep(self) -> ZvtCryptoError:
         """Connect, subscribe, and wait for the end; returns why it came."""
         line: Line | None = None
+        self._connected_at = math.inf
         try:
             self._reader = self._streams.reader()
             line = self._line = await self._connect(partial(self._on_frame, self._reader))
             self.is_connected = True
-            self._last_frame = self._last_message = time.monotonic()
+            self._connected_at = self._last_frame = self._last_message = time.monotonic()
             await self._ask(self.subscriptions)
             return await line.ended
         except RetriableError as error:
@@ -194,6 +196,9 @@ class Upstream:
             self._line = self._reader = None
             if line is not None:
                 await line.close()
+
+    def _has_held(self) -> bool:
+        return time.monotonic() - self._connected_at > self._timing.held
 
     def _pause(self, attempt: int) -> float:
         """Seconds before the next attempt."""
