@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.errors import OrderBookDesync, PairNotFound
@@ -368,7 +369,7 @@ def test_the_topic_of_the_messages_may_be_another_object(keeping):
         whole = BookUpdate(equal, True, [(99.0, 1.0)], [(100.0, 1.0)], last=5)
         keeper.received(whole)
         keeper.received(Trades(equal, ()))
-        keeper.received(whole._replace(topic=Topic("order_book", PAIR, depth=1)))
+        keeper.received(replace(whole, topic=Topic("order_book", PAIR, depth=1)))
         assert heard.said == [("book", 5)]
         assert keeper.books[OKX_TOPIC].state is LIVE
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from zvt_crypto.core.errors import OrderBookDesync
 from zvt_crypto.exchanges.base import Instrument, venue_class
@@ -513,7 +514,7 @@ def test_recorded_books_of_kraken_end_as_a_plain_replay_does(lost):
         if number != lost:
             [update] = reader.read(as_v2(name, bids, asks, sides.get("c", "0")))
             kind = {"is_snapshot": is_snapshot, "checksum": None if is_snapshot else int(sides["c"])}
-            books[update.topic].apply(update._replace(**kind))
+            books[update.topic].apply(replace(update, **kind))
         if is_snapshot:
             plain[name] = Plain(bids, asks)
         else:

@@ -163,8 +163,8 @@ class CoinbaseReader(Reader):
     def __init__(self) -> None:
         super().__init__()
         self._due: int | None = None
-        #: Topics by channel and product as messages name them.
-        self._sent: dict[tuple[str, str], Topic] = {}
+        #: Topics of each channel, by product as messages name it.
+        self._sent: dict[str, dict[str, Topic]] = {channel: {} for channel in _CHANNELS.values()}
 
     def expect(self, topics: Iterable[Topic]) -> None:
         """See ``Reader``."""
@@ -196,12 +196,13 @@ class CoinbaseReader(Reader):
 
     def _find_names(self) -> None:
         """What is sent of a product that is one in USD by another name has either name."""
-        self._sent = {}
+        for sent in self._sent.values():
+            sent.clear()
         for topic in self.topics.values():
-            channel, product = _CHANNELS[topic.feed], topic.instrument.native_id
-            self._sent[channel, product] = topic
+            sent, product = self._sent[_CHANNELS[topic.feed]], topic.instrument.native_id
+            sent[product] = topic
             if _is_other_name(product):
-                self._sent[channel, product.removesuffix("C")] = topic
+                sent[product.removesuffix("C")] = topic
 
     def _messages(
         self, said: _TradeFrame | _BookFrame | _SubscriptionFrame | _HeartbeatFrame
@@ -220,16 +221,17 @@ class CoinbaseReader(Reader):
             rows.reverse()
         products = {row.product_id for row in rows}
         for product in products:
-            topic = self._sent.get(("market_trades", product))
+            topic = self._sent["market_trades"].get(product)
             if topic is not None:
                 mine = rows if len(products) == 1 else [row for row in rows if row.product_id == product]
                 yield Trades(topic, mine)
 
     def _books(self, said: _BookFrame) -> Sequence[Message]:
         ts = (said.timestamp - _EPOCH) // _MS
+        sent = self._sent["level2"]
         messages = []
         for event in said.events:
-            topic = self._sent.get(("level2", event.product_id))
+            topic = sent.get(event.product_id)
             if topic is None:
                 continue
             bids: list[tuple[float, float]] = []
@@ -241,7 +243,7 @@ class CoinbaseReader(Reader):
 
     def _confirmed(self, said: _SubscriptionFrame) -> Sequence[Message]:
         named = (
-            self._sent.get((channel, product))
+            self._sent.get(channel, {}).get(product)
             for event in said.events
             for channel, products in event.subscriptions.items()
             for product in products

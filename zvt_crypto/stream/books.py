@@ -74,15 +74,15 @@ class OrderBook:
 
     def apply(self, update: BookUpdate) -> BookState:
         """Take in a message of the stream; changes are ignored unless the book is ``LIVE``."""
-        _, is_snapshot, bids, asks, last, _, _, ts, checksum = update
-        if is_snapshot:
+        last, ts = update.last, update.ts
+        if update.is_snapshot:
             self._begin(update)
         elif self.state is _LIVE and (last is None or self._follows(update, last)):
             try:
-                if bids:
-                    self._bids.change(bids)
-                if asks:
-                    self._asks.change(asks)
+                if update.bids:
+                    self._bids.change(update.bids)
+                if update.asks:
+                    self._asks.change(update.asks)
             except ValueError as error:
                 self.set_stale("no_level", str(error))
                 return self.state
@@ -90,7 +90,7 @@ class OrderBook:
                 self.last = last
             if ts is not None:
                 self.ts = ts
-            self._check(checksum)
+            self._check(update.checksum)
         return self.state
 
     def restart(self, snapshot: BookUpdate, limit: int) -> BookState:
