@@ -212,6 +212,23 @@ class TestSeams:
         recording(use)
 
 
+def test_it_ends_when_told_at_whatever_moment_enough_has_gathered(recording):
+    async def use(one):
+        for steps in range(6):
+            table = one.table()
+            await one.add(table, "btcusdt")
+            task = asyncio.create_task(table.run())
+            await asyncio.sleep(0.05)
+            table._full.set()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            ended, _ = await asyncio.wait({task}, timeout=10)
+            assert ended, f"it goes on when it is cancelled {steps} steps after"
+
+    recording(use)
+
+
 class TestRequestsThatFail:
     def test_they_are_made_again(self, box, recording, caplog):
         async def use(one):

@@ -7,7 +7,6 @@ connect again by itself, and it does not know what was subscribed: that is the b
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 import urllib.request
@@ -90,8 +89,13 @@ class Line:
         if self._client.connecting:
             # The handshake cannot be called off; what comes of it is closed at once.
             self._client.connected.add_done_callback(lambda _: asyncio.ensure_future(self._client.close()))
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._client.close(), _CLOSE_SECONDS)
+        closing = asyncio.ensure_future(self._client.close())
+        # ``asyncio.wait_for`` may forget, before Python 3.12, that it was cancelled.
+        done, _ = await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
+        if done:
+            closing.result()
+        else:
+            closing.cancel()
 
     def _note_end(self, end: asyncio.Future[Any]) -> None:
         error = None if end.cancelled() else end.exception()

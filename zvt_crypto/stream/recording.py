@@ -125,9 +125,7 @@ class LiveTable(ABC):
         self.live_feed.add(topics, self)
         try:
             while not mending.done():
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._full.wait(), self.flush_seconds)
-                self._full.clear()
+                await self._gathered()
                 await self.flush()
                 self.queue.check()
             mending.result()
@@ -136,6 +134,19 @@ class LiveTable(ABC):
             mending.cancel()
             await asyncio.gather(mending, return_exceptions=True)
             await asyncio.shield(self._close())
+
+    async def _gathered(self) -> None:
+        """Wait until much has gathered, or it is time.
+
+        Not with ``asyncio.wait_for``, which before Python 3.12 forgets that it was cancelled where what it
+        waits for comes at the same moment.
+        """
+        due = asyncio.get_running_loop().call_later(self.flush_seconds, self._full.set)
+        try:
+            await self._full.wait()
+        finally:
+            due.cancel()
+        self._full.clear()
 
     async def _close(self) -> None:
         try:
