@@ -23,7 +23,7 @@ from zvt_crypto.store import coverage
 from zvt_crypto.store.engine import Store
 
 HOURS = 12.0
-SPEED = 60.0
+SPEED = 24.0
 SYMBOL: Final = "BTC/USDT"
 _START: Final = 1_795_000_000_000
 #: No faults for so many real seconds at the end, in which what is missing is fetched.
@@ -51,7 +51,7 @@ def run(hours: float = HOURS, speed: float = SPEED) -> tuple[str, list[Row], lis
     with tempfile.TemporaryDirectory() as folder, Sandbox(market, tick_ms=20) as box:
         seconds = hours * 3600 / speed
         struck = _stream(box, Path(folder), seconds, speed)
-        found = [_compare(market, Path(folder), spec) for spec in _specs()]
+        found = [_compare(market, Path(folder), spec, hours) for spec in _specs()]
     rows = [row for one in found for row in one]
     faults = ", ".join(f"{kind} {count}" for kind, count in sorted(struck.items()))
     return (
@@ -104,7 +104,7 @@ def _specs() -> list[TableSpec]:
     return [tables["cryptotrade"], tables["cryptopair_1m_kdata"]]
 
 
-def _compare(market: SimulatedMarket, folder: Path, spec: TableSpec) -> list[Row]:
+def _compare(market: SimulatedMarket, folder: Path, spec: TableSpec, hours: float) -> list[Row]:
     """What the ledger calls recorded against the market: rows missing, rows twice or never there, time missing."""
     store = Store(load_settings(data_path=folder / "data"))
     with store.connect("binance", spec) as connection:
@@ -121,22 +121,14 @@ def _compare(market: SimulatedMarket, folder: Path, spec: TableSpec) -> list[Row
         wanted = {(ts,) for ts in market.candles(SYMBOL, "1m", start, end).ts.tolist()}
     missing, extra = len(wanted - set(keys)), len(keys) - len(wanted & set(keys))
     holes = sum(b - a for a, b in subtract_spans([(start, end)], spans))
-    what = f"{spec.feed} over {(end - start) / HOUR_MS:.1f} h, {len(wanted):,}"
-    return [
+    recorded, by_stream = (end - start) / HOUR_MS, streamed / HOUR_MS
+    what = f"{spec.feed} over {recorded:.1f} h, {len(wanted):,}"
+    rows = [
+        Row(f"{spec.feed}: hours in the ledger", f"{recorded:.1f}", f"{hours:.1f}", recorded / hours, 0.98),
         Row(f"{what}: missing", f"{missing:,}", "0", missing, 0, at_least=False),
         Row(f"{what}: twice, or never there", f"{extra:,}", "0", extra, 0, at_least=False),
         Row(f"{what}: minutes not in the ledger", f"{holes / MINUTE_MS:.1f}", "0", holes, 0, at_least=False),
-        *(
-            [
-                Row(
-                    "of it by stream",
-                    f"{streamed / HOUR_MS:.1f} h",
-                    f"{(end - start) / HOUR_MS:.1f} h",
-                    streamed / (end - start),
-                    0.0,
-                )
-            ]
-            if spec.feed == "trades"
-            else []
-        ),
     ]
+    if spec.feed == "trades":
+        rows.append(Row("of it by stream, h", f"{by_stream:.1f}", f"{recorded:.1f}", by_stream / recorded, 0))
+    return rows
