@@ -30,7 +30,9 @@ TICK_SECONDS: Final = 0.005
 LINGER_SECONDS: Final = 30.0
 #: Most channels at once: each is a subscription at an exchange, and memory.
 MOST_CHANNELS: Final = 2_000
-_LONGEST_PAUSE: Final = 0.1
+#: Seconds as which a turn counts at most, and the weight of the newest in the mean of them.
+_LONGEST_TURN: Final = 0.2
+_WEIGHT: Final = 0.1
 _DUE_SECONDS: Final = 1.0
 
 
@@ -251,8 +253,8 @@ class Hub:
     def _schedule(self) -> None:
         """Something has come in: have it written soon."""
         if self._tick is None:
-            # Where a turn takes long, fewer of them that write more leave time for everything else.
-            pause = max(self._tick_seconds, self._turn_seconds)
+            # Where turns take long, fewer of them that write more leave time for everything else.
+            pause = max(self._tick_seconds, self._turn_seconds / 2)
             self._tick = asyncio.get_running_loop().call_later(pause, self._turn)
 
     def _turn(self) -> None:
@@ -262,7 +264,9 @@ class Hub:
         for intake in self._intakes.values():
             intake.turn()
         self._fan_out()
-        self._turn_seconds = min(time.monotonic() - began, _LONGEST_PAUSE)
+        # A mean of the last ones: a single one that the machine held up is no reason to wait as long again.
+        took = min(time.monotonic() - began, _LONGEST_TURN)
+        self._turn_seconds += _WEIGHT * (took - self._turn_seconds)
 
     def _do_due(self) -> None:
         """Have the channels do what is due by the clock."""

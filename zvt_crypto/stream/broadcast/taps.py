@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from itertools import compress
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -181,16 +180,14 @@ class _Seen:
             self._ids.popitem(last=False)
         if not all(is_new):
             trades = trades.filter(pa.array(is_new, pa.bool_()))
-        if not trades.num_rows:
+            ids = list(compress(ids, is_new))
+        if not ids:
             return trades, None
-        if not self._is_counting:
-            trades = _in_order(trades, trades["ts"].to_numpy())
-            self.last_ts = trades["ts"][-1].as_py()
-            return trades, None
-        numbers = np.array([int(trade_id) for trade_id in trades["trade_id"].to_pylist()], np.int64)
-        trades = _in_order(trades, numbers)
+        # Mostly there are a few: lists take a tenth of the time that arrays do.
+        keys = [int(trade_id) for trade_id in ids] if self._is_counting else trades["ts"].to_pylist()
+        trades = _in_order(trades, keys)
         self.last_ts = trades["ts"][-1].as_py()
-        return trades, self._hole(np.sort(numbers))
+        return trades, self._hole(keys) if self._is_counting else None
 
     def _note(self, trade_id: str) -> bool:
         if trade_id in self._ids:
@@ -198,16 +195,15 @@ class _Seen:
         self._ids[trade_id] = None
         return True
 
-    def _hole(self, numbers: npt.NDArray[np.int64]) -> str | None:
-        newest = int(numbers[-1])
+    def _hole(self, numbers: list[int]) -> str | None:
+        newest = max(numbers)
         last, self._last = self._last, max(newest, self._last or 0)
-        expected = int(numbers[0]) if last is None else last + 1
-        missing = newest - expected + 1 - int((numbers >= expected).sum())
+        expected = min(numbers) if last is None else last + 1
+        missing = newest - expected + 1 - sum(number >= expected for number in numbers)
         return f"{missing} trades before {newest} are missing" if missing > 0 else None
 
 
-def _in_order(trades: pa.Table, keys: npt.NDArray[np.int64]) -> pa.Table:
+def _in_order(trades: pa.Table, keys: list[int]) -> pa.Table:
     """Trades by their keys: some venues send the newest first."""
-    if (keys[1:] >= keys[:-1]).all():
-        return trades
-    return trades.take(pa.array(np.argsort(keys, kind="stable")))
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return trades if order == list(range(len(keys))) else trades.take(pa.array(order))
