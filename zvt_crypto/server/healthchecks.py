@@ -11,7 +11,7 @@ from zvt_crypto.core.levels import MINUTE_MS, iso
 from zvt_crypto.core.schedules import ScheduleEntry
 from zvt_crypto.server import memory
 from zvt_crypto.server.clock import now_ms
-from zvt_crypto.server.livefacts import Streamed
+from zvt_crypto.server.liveservice import TopicReport
 from zvt_crypto.server.providerfacts import measured, worst_state
 from zvt_crypto.server.tablefacts import TableFacts, TableReader
 
@@ -36,7 +36,7 @@ class Check(NamedTuple):
     reason: str | None = None
 
 
-def run_checks(settings: Settings, tables: TableReader, streams: Sequence[Streamed]) -> dict[str, Check]:
+def run_checks(settings: Settings, tables: TableReader, streams: Sequence[TopicReport]) -> dict[str, Check]:
     """All checks, under the names of ``crypto-api.md``.
 
     Args:
@@ -87,7 +87,7 @@ def _exchanges(settings: Settings) -> Check:
     return Check("fail" if is_all_down else "warn", "; ".join(impaired))
 
 
-def _streams(streams: Sequence[Streamed]) -> Check:
+def _streams(streams: Sequence[TopicReport]) -> Check:
     """Streams that have only just been asked for are not late yet."""
     if not streams:
         return Check("not_used")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from zvt_crypto.core.config import Settings
 from zvt_crypto.core.symbols import PERP, split_entity_id
-from zvt_crypto.server.liveservice import LiveReport, LiveService
+from zvt_crypto.server.liveservice import LiveReport, LiveService, TopicReport
 from zvt_crypto.stream.status import Status, published
 
 #: Beginning or end of a table's name -> name of the stream that fills it.
@@ -17,28 +17,6 @@ _STREAM_OF: Final = {
     "cryptoorderbook": "crypto.orderbook",
     "cryptofunding": "crypto.funding",
 }
-
-
-class Streamed(NamedTuple):
-    """One subscription at an exchange.
-
-    Attributes:
-        provider: The data source.
-        symbol: The market, as in messages of ``/ws``.
-        stream: Name of the stream.
-        state: ``live`` where nothing is missing.
-        last_message: Epoch seconds of the newest message; None before the first.
-        lag_ms: Age of the newest row when it came; None where unknown.
-        resyncs: How often it was subscribed, or its book begun, anew.
-    """
-
-    provider: str
-    symbol: str
-    stream: str
-    state: str
-    last_message: float | None
-    lag_ms: float | None
-    resyncs: int
 
 
 def report_of(live: LiveService | None) -> LiveReport:
@@ -51,14 +29,10 @@ def recorders(settings: Settings) -> list[Status]:
     return published(settings)
 
 
-def streamed(report: LiveReport, recorders: Iterable[Status]) -> list[Streamed]:
+def streamed(report: LiveReport, recorders: Iterable[Status]) -> list[TopicReport]:
     """Everything that is subscribed to at exchanges."""
-    ours = [
-        Streamed(one.provider, one.symbol, one.stream, one.state, one.last_message, one.lag_ms, one.resyncs)
-        for one in report.topics
-    ]
     theirs = [
-        Streamed(
+        TopicReport(
             one.provider,
             _symbol(one.entity_id),
             _stream(one.table),
@@ -70,10 +44,10 @@ def streamed(report: LiveReport, recorders: Iterable[Status]) -> list[Streamed]:
         for status in recorders
         for one in status.channels
     ]
-    return ours + theirs
+    return [*report.topics, *theirs]
 
 
-def connected(everything: Iterable[Streamed]) -> set[str]:
+def connected(everything: Iterable[TopicReport]) -> set[str]:
     """The providers of which anything is live."""
     return {one.provider for one in everything if one.state == "live"}
 

@@ -30,9 +30,9 @@ class TopicReport:
 
     Attributes:
         provider: The data source.
-        symbol: The market, as in messages.
+        symbol: The market, as in messages of ``/ws``.
         stream: Name of the stream.
-        state: ``waiting``, ``live``, ``lost`` or ``refused``.
+        state: ``waiting``, ``live``, ``lost`` or ``refused``; nothing is missing where it is ``live``.
         last_message: Epoch seconds of the newest message; None before the first.
         lag_ms: Age of the newest row when it came; None where unknown.
         resyncs: How often it was subscribed, or its book begun, anew.

@@ -14,8 +14,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from zvt_crypto.core.errors import ZvtCryptoError
-from zvt_crypto.server.livefacts import Streamed, recorders, report_of, streamed
-from zvt_crypto.server.liveservice import LiveReport
+from zvt_crypto.server.livefacts import recorders, report_of, streamed
+from zvt_crypto.server.liveservice import LiveReport, TopicReport
 from zvt_crypto.server.providerfacts import measured
 from zvt_crypto.server.services import services
 from zvt_crypto.server.tablefacts import TableReader
@@ -224,7 +224,7 @@ def _reconnects(report: LiveReport, recording: Sequence[Status]) -> Metric:
     return found
 
 
-def _topics(everything: Sequence[Streamed]) -> Iterator[Metric]:
+def _topics(everything: Sequence[TopicReport]) -> Iterator[Metric]:
     labels = ["provider", "symbol", "stream"]
     is_live = GaugeMetricFamily(
         "zvt_crypto_ws_live", "Whether nothing is missing in what an exchange streams.", labels=labels
@@ -236,7 +236,7 @@ def _topics(everything: Sequence[Streamed]) -> Iterator[Metric]:
         "zvt_crypto_book_resyncs", "How often an order book was begun anew.", labels=labels
     )
     # Candles and books of a market may be subscribed to at several levels and depths, by several processes.
-    grouped: dict[tuple[str, str, str], list[Streamed]] = {}
+    grouped: dict[tuple[str, str, str], list[TopicReport]] = {}
     for one in everything:
         grouped.setdefault((one.provider, one.symbol, one.stream), []).append(one)
     for values, topics in grouped.items():
