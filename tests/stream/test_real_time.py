@@ -55,10 +55,7 @@ def test_history_and_live_trades_join(tmp_path, box):
         "ZVT_CRYPTO_GATEWAY": box.url,
     }
     process = subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", "-c", SCRIPT, iso(start)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", SCRIPT, iso(start)], env=environment, stderr=subprocess.PIPE, text=True
     )
     began = box.market.now()
     deadline = time.monotonic() + 60
@@ -68,11 +65,7 @@ def test_history_and_live_trades_join(tmp_path, box):
             break
         time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    try:
-        _, told = process.communicate(timeout=30)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGABRT)
-        pytest.fail(f"it does not end: {process.communicate()[1]}")
+    _, told = process.communicate(timeout=30)
     assert process.returncode != 0 and "KeyboardInterrupt" in told
     rows, spans = stored(tmp_path)
     assert len(spans) == 1 and spans[0][0] <= start
