@@ -210,21 +210,26 @@ class CoinbaseReader(Reader):
         if isinstance(said, _BookFrame):
             return self._books(said)
         if isinstance(said, _TradeFrame):
-            return [message for event in said.events for message in self._trades(event.trades)]
+            return self._trades(said.events)
         if isinstance(said, _SubscriptionFrame):
             return self._confirmed(said)
         return _NOTHING
 
-    def _trades(self, rows: list[_Trade]) -> Iterable[Message]:
+    def _trades(self, events: list[_TradeEvent]) -> Sequence[Message]:
         """The oldest first; Coinbase sends the newest first."""
-        if len(rows) > 1 and _order(rows[0]) > _order(rows[-1]):
-            rows.reverse()
-        products = {row.product_id for row in rows}
-        for product in products:
-            topic = self._sent["market_trades"].get(product)
-            if topic is not None:
-                mine = rows if len(products) == 1 else [row for row in rows if row.product_id == product]
-                yield Trades(topic, mine)
+        sent = self._sent["market_trades"]
+        messages = []
+        for event in events:
+            rows = event.trades
+            if len(rows) > 1 and _order(rows[0]) > _order(rows[-1]):
+                rows.reverse()
+            products = {row.product_id for row in rows}
+            for product in products:
+                topic = sent.get(product)
+                if topic is not None:
+                    mine = rows if len(products) == 1 else [row for row in rows if row.product_id == product]
+                    messages.append(Trades(topic, mine))
+        return messages
 
     def _books(self, said: _BookFrame) -> Sequence[Message]:
         ts = (said.timestamp - _EPOCH) // _MS
