@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given
@@ -34,7 +36,13 @@ def served(tmp_path_factory):
     record_market(Store(settings))
     app = create_app(settings)
     app.config["RATELIMIT_ENABLED"] = False
-    return schemathesis.openapi.from_wsgi("/openapi.json", app)
+
+    def closing(environ, start_response):
+        # As servers do: an answer that is only forgotten keeps its stream until it is collected.
+        with contextlib.closing(app(environ, start_response)) as answer:
+            return list(answer)
+
+    return schemathesis.openapi.from_wsgi("/openapi.json", closing)
 
 
 def test_answers_are_as_the_document_says(served):
