@@ -151,6 +151,32 @@ class TestSeams:
 
         recording(use)
 
+    def test_rows_from_before_the_ledger_are_joined_with_it(self, box, recording):
+        """A process may end before what came between its start and the first live moment is fetched."""
+
+        async def use(one):
+            table, start = one.table(), box.market.now() - 60 * SECOND
+            await one.add(table, "btcusdt", start=start)
+            async with running(table):
+                await keep_on(one, box, since=start)
+            key = key_of(one.store, "binance", TRADES, BTC)
+            with one.store.connect("binance", TRADES) as connection, connection.transaction():
+                coverage.forget(connection, key, (start, start + 20 * SECOND))
+                connection.run(
+                    f"DELETE FROM rows WHERE entity = {key}"
+                    f" AND ts >= {start + 10 * SECOND} AND ts < {start + 20 * SECOND}"
+                )
+            first = stored(one.store, "binance", TRADES, BTC)["ts"][0].as_py()
+            table = one.table(**EAGER)
+            await one.add(table, "btcusdt")
+            async with running(table):
+                await keep_on(one, box)
+                await until(lambda: spans(one)[0][0] == first)
+                await keep_on(one, box, since=first)
+            check_trades(box, one.store, "binance", BTC, "BTC/USDT")
+
+        recording(use)
+
     def test_each_lost_connection_is_made_up_for(self, box, recording):
         async def use(one):
             table = one.table(**EAGER)

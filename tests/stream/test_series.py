@@ -1,10 +1,11 @@
 """What a live series says is complete: never a time of which a trade is lost and not asked for."""
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zvt_crypto.core.levels import merge_spans, subtract_spans
+from zvt_crypto.core.levels import DAY_MS, merge_spans, subtract_spans
 from zvt_crypto.exchanges.base import Instrument
 from zvt_crypto.exchanges.schemas import TRADES
 from zvt_crypto.exchanges.streaming import Topic
@@ -98,10 +99,14 @@ def test_what_lies_between_the_answer_and_the_first_trade_is_asked_for_where_it_
     assert enter(known, (BEGIN + 100, 1))[0] == [(BEGIN, BEGIN + 101)]
 
 
-def test_trades_of_before_the_stream_are_not_entered():
+@pytest.mark.parametrize("early", [50_000, DAY_MS - 1, 400 * DAY_MS])
+def test_from_trades_of_before_the_stream_on_all_is_fetched(early):
     one = series()
     one.went_live(BEGIN)
-    assert enter(one, (BEGIN - 50_000, 1), (BEGIN + 3_000, 2)) == ([], [(BEGIN, BEGIN + 2_000)])
+    fetched, complete = enter(one, (BEGIN - early, 1), (BEGIN + 3_000, 2))
+    assert complete == [(BEGIN, BEGIN + 2_000)]
+    # A time that cannot be must not have years fetched.
+    assert fetched == [(max(BEGIN - early + 1, BEGIN - DAY_MS), BEGIN)]
 
 
 def test_a_hole_in_the_ids_is_asked_for_with_what_was_not_entered():

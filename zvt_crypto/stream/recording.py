@@ -99,19 +99,20 @@ class LiveTable(ABC):
         await self.live_feed.ask_time(instrument.entity_type)
         key = await self.table.call(lambda: self.table.writer.entity_key(entity))
         series = Series(self.topic(instrument), instrument, entity, key, outcome)
-        answered, streamed = await self.table.call(lambda: self._ledger(key))
-        for begin in [start] if start is not None else _open_ends(answered):
+        answered, streamed, first = await self.table.call(lambda: self._recorded(key))
+        for begin in [start] if start is not None else _open_ends(answered, first):
             series.miss(begin)
         if streamed:  # an earlier process ended before the exchange had confirmed it
             series.miss(streamed[0][0])
         self.series.append(series)
         self._by_topic[series.topic] = series
 
-    def _ledger(self, key: int) -> tuple[list[Span], list[Span]]:
-        """What of a market is answered, and what is only streamed."""
+    def _recorded(self, key: int) -> tuple[list[Span], list[Span], int | None]:
+        """What of a market is answered, what is only streamed, and the time of its first row."""
         states = (coverage.ANSWERED, coverage.STREAMED)
         answered, streamed = (coverage.covered(self.table.connection, key, state) for state in states)
-        return answered, streamed
+        first = self.table.connection.value("SELECT min(ts) FROM rows WHERE entity = ?", (key,))
+        return answered, streamed, first
 
     async def run(self) -> None:
         """Subscribe, and store what comes until cancelled; what has gathered then is stored.
@@ -297,6 +298,15 @@ class TradeTable(LiveTable):
         self.put(series, trades, complete)
 
 
-def _open_ends(answered: Sequence[Span]) -> list[int]:
-    """Where the holes of the last day begin, and where the ledger ends; older ones are for ``repair``."""
-    return [end for _, end in answered if end > answered[-1][1] - DAY_MS]
+def _open_ends(answered: Sequence[Span], first: int | None) -> list[int]:
+    """Where the holes of the last day begin, and where the ledger ends; older ones are for ``repair``.
+
+    The ledger of a stream begins a millisecond after its first row; later where a process ended before all
+    that it had begun with was fetched.
+    """
+    if not answered:
+        return []
+    ends = [end for _, end in answered if end > answered[-1][1] - DAY_MS]
+    if first is not None and answered[-1][1] - DAY_MS < first < answered[0][0] - 1:
+        return [first, *ends]
+    return ends

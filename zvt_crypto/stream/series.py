@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zvt_crypto.core.levels import DAY_MS
 from zvt_crypto.exchanges.base import Instrument
 from zvt_crypto.exchanges.streaming import Topic
 from zvt_crypto.recorders.report import Outcome
@@ -96,9 +97,11 @@ class Series:
         fetched: list[Span] = []
         if self.until is None:
             first = pc.min(trades["ts"]).as_py() + 1
-            if self.is_begun and self.since < first:
+            if first < self.since:
+                # Some venues begin with trades of before, and some that lie between may be missing.
+                fetched.append((max(first, self.since - DAY_MS), self.since))
+            elif self.is_begun and self.since < first:
                 fetched.append((self.since, first))
-            # Some venues begin with trades of before.
             self.begin(max(self.since, first))
         if consecutive_ids:
             for hole in self._holes(trades):
