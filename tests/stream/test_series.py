@@ -106,7 +106,7 @@ def test_from_trades_of_before_the_stream_on_all_is_fetched(early):
     fetched, complete = enter(one, (BEGIN - early, 1), (BEGIN + 3_000, 2))
     assert complete == [(BEGIN, BEGIN + 2_000)]
     # A time that cannot be must not have years fetched.
-    assert fetched == [(max(BEGIN - early + 1, BEGIN - DAY_MS), BEGIN)]
+    assert fetched == [(max(BEGIN - early, BEGIN - DAY_MS), BEGIN)]
 
 
 def test_a_hole_in_the_ids_is_asked_for_with_what_was_not_entered():

@@ -99,7 +99,7 @@ class Series:
             first = pc.min(trades["ts"]).as_py() + 1
             if first < self.since:
                 # Some venues begin with trades of before, and some that lie between may be missing.
-                fetched.append((max(first, self.since - DAY_MS), self.since))
+                fetched.append((max(first - 1, self.since - DAY_MS), self.since))
             elif self.is_begun and self.since < first:
                 fetched.append((self.since, first))
             self.begin(max(self.since, first))
