@@ -301,12 +301,12 @@ class TradeTable(LiveTable):
 def _open_ends(answered: Sequence[Span], first: int | None) -> list[int]:
     """Where the holes of the last day begin, and where the ledger ends; older ones are for ``repair``.
 
-    The ledger of a stream begins a millisecond after its first row; later where a process ended before all
-    that it had begun with was fetched.
+    The ledger of a stream begins just after its first row; later where a process ended before all that it had
+    begun with was fetched.
     """
     if not answered:
         return []
     ends = [end for _, end in answered if end > answered[-1][1] - DAY_MS]
-    if first is not None and answered[-1][1] - DAY_MS < first < answered[0][0] - 1:
+    if first is not None and answered[-1][1] - DAY_MS < first < answered[0][0] - LATE_MS:
         return [first, *ends]
     return ends

@@ -97,7 +97,7 @@ class Series:
         fetched: list[Span] = []
         if self.until is None:
             first = pc.min(trades["ts"]).as_py() + 1
-            if first < self.since:
+            if first < self.since - LATE_MS:
                 # Some venues begin with trades of before, and some that lie between may be missing.
                 fetched.append((max(first - 1, self.since - DAY_MS), self.since))
             elif self.is_begun and self.since < first:
