@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from zvt_crypto.core.config import Settings
 from zvt_crypto.core.symbols import PERP, split_entity_id
 from zvt_crypto.server.liveservice import LiveReport, LiveService, TopicReport
-from zvt_crypto.stream.status import Status, published
+from zvt_crypto.stream.status import Status
 
 #: Beginning or end of a table's name -> name of the stream that fills it.
 _STREAM_OF: Final = {
@@ -24,13 +23,8 @@ def report_of(live: LiveService | None) -> LiveReport:
     return LiveReport() if live is None else live.report()
 
 
-def recorders(settings: Settings) -> list[Status]:
-    """The live recorders of this machine that write into the same folder."""
-    return published(settings)
-
-
 def streamed(report: LiveReport, recorders: Iterable[Status]) -> list[TopicReport]:
-    """Everything that is subscribed to at exchanges."""
+    """Everything that is subscribed to at exchanges: by a server, and by what ``published`` tells of."""
     theirs = [
         TopicReport(
             one.provider,

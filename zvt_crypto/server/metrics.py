@@ -14,12 +14,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from zvt_crypto.core.errors import ZvtCryptoError
-from zvt_crypto.server.livefacts import recorders, report_of, streamed
+from zvt_crypto.server.livefacts import report_of, streamed
 from zvt_crypto.server.liveservice import LiveReport, TopicReport
 from zvt_crypto.server.providerfacts import measured
 from zvt_crypto.server.services import services
 from zvt_crypto.server.tablefacts import TableReader
-from zvt_crypto.stream.status import Status
+from zvt_crypto.stream.status import Status, published
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 #: What no view answers has one name: paths that clients make up would fill the memory.
@@ -201,7 +201,7 @@ class _Streams(Collector):
         )
         for reason in ("oldest", "newest", "disconnected", "conflated"):
             dropped.add_metric([reason], report.dropped.get(reason, 0))
-        recording = recorders(services().settings)
+        recording = published(services().settings)
         yield from (
             dropped,
             _reconnects(report, recording),

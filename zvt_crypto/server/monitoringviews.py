@@ -24,6 +24,7 @@ from zvt_crypto.server.metrics import Metrics
 from zvt_crypto.server.providerfacts import measured
 from zvt_crypto.server.services import services
 from zvt_crypto.server.tablefacts import TableReader
+from zvt_crypto.stream.status import published
 
 _TAG = Tag(name="monitoring", description="Metrics and health.")
 
@@ -122,7 +123,7 @@ def monitoring_views(tables: TableReader, metrics: Metrics) -> APIBlueprint:
 
 def _health(tables: TableReader) -> Response:
     found = services()
-    streams = livefacts.streamed(livefacts.report_of(found.live), livefacts.recorders(found.settings))
+    streams = livefacts.streamed(livefacts.report_of(found.live), published(found.settings))
     checks = healthchecks.run_checks(found.settings, tables, streams)
     status = healthchecks.overall(checks)
     body = {
@@ -137,7 +138,7 @@ def _health(tables: TableReader) -> Response:
 
 def _operational(settings: Settings, metrics: Metrics, live: LiveService | None) -> dict[str, Any]:
     report = livefacts.report_of(live)
-    streams = livefacts.streamed(report, livefacts.recorders(settings))
+    streams = livefacts.streamed(report, published(settings))
     lags = [one.lag_ms for one in streams if one.lag_ms is not None]
     runs = _runs_of_a_day(settings)
     used = memory.resident_bytes()

@@ -13,6 +13,7 @@ from zvt_crypto.server import livefacts, providerfacts
 from zvt_crypto.server.bodies import json_body
 from zvt_crypto.server.services import services
 from zvt_crypto.server.tablefacts import TableReader, newest_by_provider
+from zvt_crypto.stream.status import published
 
 _TAG = Tag(name="providers", description="What providers can do, and how their exchanges answer.")
 
@@ -108,7 +109,7 @@ def provider_views(tables: TableReader) -> APIBlueprint:
     def status() -> Response:
         newest = newest_by_provider(tables.look(services().settings))
         found = services()
-        streams = livefacts.streamed(livefacts.report_of(found.live), livefacts.recorders(found.settings))
+        streams = livefacts.streamed(livefacts.report_of(found.live), published(found.settings))
         connected = livefacts.connected(streams)
         return json_body({"providers": providerfacts.statuses(found.settings, newest, connected)})
 
